@@ -1,0 +1,201 @@
+"""MLflow: one run a job, continued when the job is resumed, and never in the way of the work.
+
+The server is ``MLFLOW_TRACKING_URI``; without one, a SQLite file ``mlflow.db`` in the working
+directory. While MLflow is away the job goes on: metrics are kept and sent later, and what could
+not be sent is said at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import storage
+
+EXPERIMENT = "semflow"
+RECORD = "_progress/mlflow.json"
+QUIET_SECONDS = 30.0
+"""After a failure MLflow is left alone for so long: a server that is away must not cost a time-out
+at every step."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Names a run to another process; a worker opens it with :class:`Run`."""
+
+    uri: str
+    run_id: str
+
+
+class Run:
+    """A run that takes what it is given when it can."""
+
+    def __init__(self, handle: Handle | None, job: str) -> None:
+        """Attach to a run; without a handle (MLflow was away from the start) all is lost, and said.
+        """
+        self.handle, self.job = handle, job
+        self._waiting: list[tuple[str, float, int, int]] = []  # key, value, timestamp, step
+        self._quiet_until = 0.0
+        self._lost: dict[str, int] = {} if handle else {"the whole run": 1}
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Numbers at a step; NaN is left out. Kept and sent later while MLflow is away."""
+        now = int(time.time() * 1000)
+        self._waiting += [(k, float(v), now, step) for k, v in values.items() if v == v]
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        from mlflow.entities import Metric
+
+        while self._waiting:
+            batch = self._waiting[:1000]  # MLflow's own limit for one call
+            entities = [Metric(*metric) for metric in batch]
+            if not self._call("metrics", lambda c, r: c.log_batch(r, metrics=entities), keep=True):  # noqa: B023
+                return
+            self._waiting = self._waiting[len(batch) :]
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Parameters; one that a resumed job has changed becomes a tag, for MLflow keeps the first.
+        """
+        from mlflow.entities import Param, RunTag
+
+        def send(client: Any, run_id: str) -> None:
+            before = client.get_run(run_id).data.params
+            texts = {key: str(value)[:6000] for key, value in values.items()}
+            new = [Param(k, v) for k, v in texts.items() if k not in before]
+            changed = [RunTag(f"resumed.{k}", v) for k, v in texts.items()
+                       if k in before and before[k] != v]  # fmt: skip
+            for i in range(0, len(new), 100):
+                client.log_batch(run_id, params=new[i : i + 100])
+            client.log_batch(run_id, tags=changed)
+
+        self._call("parameters", send)
+
+    def dataset(self, uri: str, fingerprint: str) -> None:
+        """The dataset that went in, by its fingerprint."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": uri})
+        entity = Dataset("latents", fingerprint[:36], "local" if "://" not in uri else "uri", source)
+        tag = InputTag("mlflow.data.context", "training")
+        self._call("the dataset", lambda c, r: c.log_inputs(r, [DatasetInput(entity, [tag])]))
+
+    def picture(self, name: str, png: bytes) -> None:
+        """A PNG, as an artifact ``name.png``."""
+        self._artifact(f"{name}.png", png)
+
+    def artifact_json(self, name: str, data: Any) -> None:
+        self._call(name, lambda c, r: c.log_dict(r, data, name))
+
+    def folder(self, local: str | Path, name: str) -> None:
+        """A local folder's files, below ``name``."""
+        self._call(name, lambda c, r: c.log_artifacts(r, str(local), name))
+
+    def file(self, name: str, data: bytes) -> None:
+        """Bytes as an artifact."""
+        self._artifact(name, data)
+
+    def end(self, status: str) -> None:
+        """Close with FINISHED, FAILED or KILLED, and say what could not be sent."""
+        self._quiet_until = 0.0
+        self.flush()
+        self._call("the end of the run", lambda c, r: c.set_terminated(r, status))
+        if self._waiting:
+            self._lost["metrics"] = len(self._waiting)
+        if self._lost:
+            what = ", ".join(f"{name} ({count}x)" for name, count in self._lost.items())
+            print(f"warning: MLflow never got, of this {self.job}: {what}", file=sys.stderr)
+
+    def _artifact(self, name: str, data: bytes) -> None:
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / file
+            path.write_bytes(data)
+            self._call(name, lambda c, r: c.log_artifact(r, str(path), folder or None))
+
+    def _call(self, what: str, send: Callable[[Any, str], Any], keep: bool = False) -> bool:
+        """Send something; False if it did not arrive."""
+        if self.handle is None or time.monotonic() < self._quiet_until:
+            sent = False
+        else:
+            try:
+                send(_client(self.handle.uri), self.handle.run_id)
+                sent = True
+            except Exception as error:  # MLflow being away must never stop the work
+                print(f"warning: MLflow did not take {what}: {_brief(error)}", file=sys.stderr)
+                self._quiet_until = time.monotonic() + QUIET_SECONDS
+                sent = False
+        if not sent and not keep:
+            self._lost[what] = self._lost.get(what, 0) + 1
+        return sent
+
+
+@contextmanager
+def run(job: str, output: str, params: Mapping[str, Any]) -> Iterator[Run]:
+    """The run of a job, started or, where ``output`` remembers one, continued."""
+    opened = Run(_open(job, output), job)
+    opened.params(params)
+    try:
+        yield opened
+    except BaseException as error:
+        opened.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    opened.end("FINISHED")
+
+
+def tracking_uri() -> str:
+    """Where MLflow is: the environment's, or a SQLite file here."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.getcwd()}/mlflow.db"
+
+
+def _client(uri: str) -> Any:
+    # MLflow's own defaults wait minutes for a server that is not there.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _open(job: str, output: str) -> Handle | None:
+    uri, record = tracking_uri(), storage.join(output, RECORD)
+    try:
+        client = _client(uri)
+        if storage.exists(record):
+            before = storage.read_json(record)
+            if before["uri"] == uri:
+                client.set_terminated(before["run_id"], "RUNNING")
+                return Handle(uri, before["run_id"])
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            local = f"{os.getcwd()}/mlartifacts" if uri.startswith("sqlite:") else None
+            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=local)
+        else:
+            experiment_id = experiment.experiment_id
+        name = f"{job} {output.rstrip('/').rpartition('/')[2]}"
+        started = client.create_run(experiment_id, run_name=name, tags={"job": job})
+        storage.write_json(record, {"uri": uri, "run_id": started.info.run_id})
+        return Handle(uri, started.info.run_id)
+    except Exception as error:  # as above
+        print(f"warning: MLflow at {_safe(uri)} is away: {_brief(error)}", file=sys.stderr)
+        return None
+
+
+def _safe(uri: str) -> str:
+    """A URI without its credentials."""
+    scheme, found, rest = uri.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}" if found else uri
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"

@@ -1,0 +1,113 @@
+"""Configurations: frozen dataclasses on the command line and at Ray's borders.
+
+Each job's configuration stands beside the job. Flags are dotted field names; a preset is the
+first word of the line. Endpoints and secrets are never part of one: they come from the standard
+environment (``AWS_*``, ``MLFLOW_TRACKING_URI``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from pydantic import ConfigDict, TypeAdapter, with_config
+
+from infra import storage
+
+T = TypeVar("T")
+
+
+class UserError(RuntimeError):
+    """Something that the user can mend; shown as one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """Where the job runs. Nothing to set on a laptop: Ray is started on this machine."""
+
+    address: str | None = None
+    """A cluster to join ('auto' for the one this machine belongs to). None starts Ray here, unless
+    RAY_ADDRESS says otherwise, as it does inside a submitted job."""
+    gpus_per_actor: float = 0.0
+    """GPUs each model actor or training worker takes; 0 runs on CPUs."""
+
+
+def parse(
+    kind: type[T],
+    doc: str | None,
+    presets: Mapping[str, tuple[str, T]] | None = None,
+    args: Sequence[str] | None = None,
+) -> T:
+    """Read the command line into ``kind``; with presets, the first word chooses one.
+
+    ``doc`` is shown by ``--help``. A wrong value ends the program with what is wrong.
+    """
+    options: dict[str, Any] = {"description": doc, "args": args}
+    options["config"] = (tyro.conf.OmitSubcommandPrefixes,)
+    try:
+        if presets:
+            return tyro.extras.overridable_config_cli(dict(presets), **options)
+        return tyro.cli(kind, **options)
+    except ValueError as error:  # from a __post_init__
+        sys.exit(f"error: {error}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON data."""
+    data: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return data
+
+
+def from_dict(kind: type[T], data: dict[str, Any]) -> T:
+    """A configuration from plain data; an unknown or mistyped key is refused.
+
+    Raises:
+        pydantic.ValidationError: naming the key.
+    """
+    strict = with_config(ConfigDict(extra="forbid"))
+    return TypeAdapter(Annotated[strict(kind), ...]).validate_python(data)
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys: how MLflow and the command line spell them."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def fingerprint(data: Any) -> str:
+    """SHA-256 of JSON data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def absolute_paths(config: T, *keys: str) -> T:
+    """The configuration with these dotted keys as paths that every worker can read."""
+    for key in keys:
+        config = _replace(config, key.split("."), storage.absolute)
+    return config
+
+
+def _replace(config: Any, keys: list[str], change: Callable[[str], str]) -> Any:
+    value = getattr(config, keys[0])
+    new = _replace(value, keys[1:], change) if len(keys) > 1 else value and change(value)
+    return replace(config, **{keys[0]: new})
+
+
+def exit_on_error(main: Callable[[], None]) -> None:
+    """Run a job; what the user can mend ends it with one line instead of a traceback."""
+    try:
+        main()
+    except (UserError, FileNotFoundError, ValueError) as error:
+        if os.environ.get("SEMFLOW_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")

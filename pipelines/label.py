@@ -1,0 +1,196 @@
+"""Label photos with a trained model: an index PNG mask for each, and a table of results.
+
+    python pipelines/label.py --model out/run/model --images DIR --output out/labels
+
+writes OUTPUT/masks/NAME.png (class ids; viewers show the anchor colours), OUTPUT/table/*.parquet
+(path, size, share of each class, mean margin) and OUTPUT/labels.json. Stopped at any moment, the
+same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+from PIL import Image
+
+from infra import storage, tracking
+from pipelines import config, corpora, pixels, sharded
+from pipelines.config import RayOptions
+from pipelines.latents import parquet_bytes
+from pipelines.predictors import ModelOptions, Segmenter, SolverChoice, read_model_index
+from semflow import Palette
+from semflow.sampler import Defaults
+
+SUMMARY = "labels.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """What to label, and how."""
+
+    model: str
+    """Folder or URI of a trained model."""
+    images: str
+    """Folder or URI of photos, searched through."""
+    output: str = "out/labels"
+    """Folder or URI of the results."""
+    resolution: Literal["photo", "model"] = "photo"
+    """Size of the masks: each photo's own (nearest), or the model's."""
+    solver: SolverChoice = field(default_factory=SolverChoice)
+    """Instead of the model's own."""
+    actors: ModelOptions = field(default_factory=ModelOptions)
+    """How the model runs."""
+    photos_per_shard: int = 256
+    """Photos a file of the table; a restart repeats at most so many."""
+    max_bad_share: float = 0.05
+    """The job stops when more than this share of the photos cannot be used."""
+    overwrite: bool = False
+    """Remove what is at the output first."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
+def unique_names(paths: Iterable[str]) -> list[str]:
+    """A name for each path: without its suffix, unless two would then be alike."""
+    stems = [os.path.splitext(path)[0] for path in paths]
+    count = Counter(stems)
+    return [
+        stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)
+    ]
+
+
+class DecodePhoto:
+    """``{name, source}`` to pixels at the model's size, or an error."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            photo = pixels.read_photo(storage.read_bytes(row["source"]))
+            size, error = (photo.shape[1], photo.shape[0]), ""
+            photo = pixels.resize_photo(photo, self.width, self.height)
+        except pixels.BadInput as bad:
+            photo = np.zeros((self.height, self.width, 3), np.uint8)
+            size, error = (0, 0), str(bad)
+        return row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}
+
+
+class WriteLabels:
+    """A shard of ids to PNG files and one file of the table."""
+
+    def __init__(self, cfg: LabelConfig, palette: Palette, fingerprint: str) -> None:
+        self.cfg, self.palette, self.fingerprint = cfg, palette, fingerprint
+
+    def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
+        rows = [dict(zip(columns, values, strict=True)) for values in
+                zip(*columns.values(), strict=True)]  # fmt: skip
+        write_all(self.output_files(rows))
+        table = pa.table(
+            {
+                "image": pa.array([row["path"] for row in rows]),
+                "mask": pa.array([f"masks/{row['name']}.png" for row in rows]),
+                "width": pa.array([int(row["width"]) for row in rows]),
+                "height": pa.array([int(row["height"]) for row in rows]),
+                "class_share": pa.array([self.shares(row["ids"]) for row in rows]),
+                "mean_margin": pa.array([float(row["margin"]) for row in rows]),
+            }
+        )
+        meta = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
+        data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": meta}), len(rows))
+        path = f"{shard}.parquet"
+        storage.write_bytes(storage.join(self.cfg.output, path), data)
+        return {"path": path, "rows": len(rows), "sha256": storage.digest(data)}
+
+    def output_files(self, rows: list[dict[str, Any]]) -> Iterable[tuple[str, Callable[[], bytes]]]:
+        for row in rows:
+            uri = storage.join(self.cfg.output, "masks", f"{row['name']}.png")
+            yield uri, lambda row=row: self.png(row)
+
+    def png(self, row: dict[str, Any]) -> bytes:
+        ids = row["ids"]
+        if self.cfg.resolution == "photo":
+            size = (int(row["width"]), int(row["height"]))
+            ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+        return pixels.png(ids, self.palette.png_palette())
+
+    def shares(self, ids: pixels.Pixels) -> list[float]:
+        counts = np.bincount(ids.ravel(), minlength=len(self.palette))[: len(self.palette)]
+        return [float(share) for share in counts / ids.size]
+
+
+def write_all(files: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
+    """Make and write files side by side: on object storage the waiting overlaps."""
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(lambda u=uri, m=make: storage.write_bytes(u, m()))
+                     for uri, make in files]:  # fmt: skip
+            done.result()
+
+
+def label(cfg: LabelConfig) -> dict[str, Any]:
+    """Run the job; returns the summary, which is also written.
+
+    Raises:
+        ValueError: when there is no model, no photo, or the output holds other work.
+        TooManyBad: when too many photos cannot be used.
+    """
+    index = read_model_index(cfg.model)
+    palette, defaults = Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+    paths = storage.list_files(cfg.images, corpora.PHOTOS)
+    if not paths:
+        raise ValueError(f"no photos in {cfg.images} ({', '.join(corpora.PHOTOS)})")
+    inputs = [
+        {"name": name, "path": path, "source": storage.join(cfg.images, path)}
+        for name, path in zip(unique_names(paths), paths, strict=True)
+    ]
+    print_ids = config.fingerprint(
+        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.resolution, cfg.photos_per_shard, paths]
+    )
+    sharded.start(cfg.output, print_ids, overwrite=cfg.overwrite)
+    if storage.exists(storage.join(cfg.output, SUMMARY)):
+        print(f"{cfg.output} is already labelled: nothing to do")
+        return dict(storage.read_json(storage.join(cfg.output, SUMMARY)))
+
+    def transform(ds: ray.data.Dataset) -> ray.data.Dataset:
+        return ds.map(DecodePhoto(defaults.width, defaults.height)).map_batches(
+            Segmenter,
+            fn_constructor_args=(cfg.model, cfg.actors, cfg.solver),
+            batch_size=cfg.actors.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=cfg.actors.actors),
+            num_cpus=1,
+            num_gpus=cfg.ray.gpus_per_actor,
+        )
+
+    job = sharded.ShardedJob(
+        verb="label", output=cfg.output, fingerprint=print_ids, transform=transform,
+        write=WriteLabels(cfg, palette, print_ids), inputs_per_shard=cfg.photos_per_shard,
+        max_bad_share=cfg.max_bad_share,
+    )  # fmt: skip
+    with tracking.run("label", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+        records = sharded.run(job, "table", inputs)
+        summary = sharded.finish(
+            cfg.output, SUMMARY, records,
+            {"fingerprint": print_ids, "model": cfg.model, "palette": palette.to_json()},
+        )  # fmt: skip
+        run.metrics({"rows": summary["rows"], "quarantined": len(summary["quarantined"])})
+    return summary
+
+
+def main() -> None:
+    cfg = config.parse(LabelConfig, __doc__)
+    cfg = config.absolute_paths(cfg, "model", "images", "output")
+    sharded.init_ray(cfg.ray.address)
+    summary = label(cfg)
+    print(f"{cfg.output}: {summary['rows']} masks, {len(summary['quarantined'])} quarantined")
+
+
+if __name__ == "__main__":
+    config.exit_on_error(main)

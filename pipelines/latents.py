@@ -1,0 +1,205 @@
+"""The latent dataset: THE contract between encode and whatever reads latents.
+
+A folder with ``SPLIT/00000.parquet ...``, ``quarantine.jsonl`` and ``manifest.json``, which is
+written last: without it the dataset is unfinished. The shards are plain Parquet with canonical
+``arrow.fixed_shape_tensor`` columns, readable without us. A row is one view of one pair:
+
+    id              string                       unique within the split, with the view
+    view            int32                        0 is the whole pair
+    crop            int32[4]                     left, top, width, height in the photo's pixels
+    flip            bool
+    image_mean      float16 [C, h, w]            posterior mean of the image, scaled
+    image_std       float16 [C, h, w]            only if the autoencoder's posterior has a spread
+    mask_draws      float16 [K, C, h, w]         the mask, draw 0 clean, the others perturbed
+    mask            binary                       the class ids as PNG, at the dataset's size
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from infra import storage
+from semflow.palette import Palette
+
+FORMAT = 1
+MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
+METADATA_KEY = b"semflow"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a split."""
+
+    path: str
+    """Below the dataset's folder."""
+    rows: int
+    bytes: int
+    sha256: str
+    row_groups: tuple[int, ...]
+    """Rows of each row group, the unit that training reads."""
+
+
+@dataclass(frozen=True)
+class Split:
+    rows: int
+    shards: tuple[Shard, ...]
+    class_pixels: tuple[int, ...]
+    """Pixels of each class over all views."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a latent dataset is; everything that a reader needs to know."""
+
+    uri: str
+    fingerprint: str
+    """Of the recipe and the corpus listing."""
+    recipe: dict[str, Any]
+    """All that decides the latents: see ``encode.recipe``."""
+    palette: Palette
+    height: int
+    width: int
+    splits: dict[str, Split]
+    quarantined: int
+    codec_ceiling: dict[str, Any]
+    """mIoU of masks that only went through the autoencoder: no flow can beat it."""
+
+    def shard_uri(self, shard: Shard) -> str:
+        return storage.join(self.uri, shard.path)
+
+    def split(self, name: str) -> Split:
+        """A split by name.
+
+        Raises:
+            ValueError: when there is none of that name.
+        """
+        if name not in self.splits:
+            raise ValueError(f"{self.uri} has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
+    """Columns of a shard as an Arrow table, tensors in the canonical extension type."""
+    arrays: dict[str, pa.Array] = {}
+    for name, values in columns.items():
+        if name in ("image_mean", "image_std", "mask_draws", "crop"):
+            dtype = np.int32 if name == "crop" else np.float16
+            tensor = np.ascontiguousarray(np.stack(list(values)), dtype)
+            arrays[name] = pa.FixedShapeTensorArray.from_numpy_ndarray(tensor)
+        elif name == "view":
+            arrays[name] = pa.array(values, pa.int32())
+        else:
+            arrays[name] = pa.array(list(values))
+    return pa.table(arrays).replace_schema_metadata({METADATA_KEY: metadata.encode()})
+
+
+def parquet_bytes(table: pa.Table, row_group_rows: int) -> tuple[bytes, tuple[int, ...]]:
+    """A table as a Parquet file, and the rows of its row groups.
+
+    zstd level 1: latents are nearly noise, a higher level costs time and gains nothing.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, row_group_size=row_group_rows, compression="zstd", compression_level=1,
+        use_dictionary=False,
+    )  # fmt: skip
+    whole, rest = divmod(table.num_rows, row_group_rows)
+    return buffer.getvalue(), (row_group_rows,) * whole + ((rest,) if rest else ())
+
+
+def read_row_groups(
+    uri: str, groups: list[int], columns: list[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Row groups of a shard as numpy columns, tensors with their shapes."""
+    with storage.open_input(uri) as file:
+        table = pq.ParquetFile(file).read_row_groups(groups, columns=columns)
+    return to_numpy(table)
+
+
+def to_numpy(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """An Arrow table as numpy columns, tensors with their shapes."""
+    result: dict[str, NDArray[Any]] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # an empty table, or over 2 GB of strings
+            column = pa.concat_arrays(column.chunks)
+        if isinstance(column, pa.FixedShapeTensorArray):
+            result[name] = column.to_numpy_ndarray()
+        else:
+            result[name] = column.to_numpy(zero_copy_only=False)
+    return result
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Finish a dataset: the manifest makes it one."""
+    splits = {
+        name: {
+            "rows": split.rows,
+            "class_pixels": list(split.class_pixels),
+            "shards": [shard.__dict__ | {"row_groups": list(shard.row_groups)}
+                       for shard in split.shards],
+        }
+        for name, split in manifest.splits.items()
+    }  # fmt: skip
+    storage.write_json(
+        storage.join(manifest.uri, MANIFEST),
+        {
+            "format": FORMAT,
+            "fingerprint": manifest.fingerprint,
+            "recipe": manifest.recipe,
+            "palette": manifest.palette.to_json(),
+            "height": manifest.height,
+            "width": manifest.width,
+            "splits": splits,
+            "quarantined": manifest.quarantined,
+            "codec_ceiling": manifest.codec_ceiling,
+        },
+    )
+
+
+def read_manifest(uri: str) -> Manifest:
+    """Open a latent dataset.
+
+    Raises:
+        ValueError: when it is unfinished, is none, or is of another format.
+    """
+    uri = storage.absolute(uri)
+    location = storage.join(uri, MANIFEST)
+    if not storage.exists(location):
+        raise ValueError(
+            f"{uri} has no {MANIFEST}: it is no latent dataset, or its encode has not finished "
+            "(the same encode command goes on where it stopped)"
+        )
+    data = storage.read_json(location)
+    if data.get("format") != FORMAT:
+        raise ValueError(f"{location} is of format {data.get('format')}, this reads {FORMAT}")
+    splits = {
+        name: Split(
+            rows=split["rows"],
+            class_pixels=tuple(split["class_pixels"]),
+            shards=tuple(
+                Shard(**shard | {"row_groups": tuple(shard["row_groups"])})
+                for shard in split["shards"]
+            ),
+        )
+        for name, split in data["splits"].items()
+    }
+    return Manifest(
+        uri=uri,
+        fingerprint=data["fingerprint"],
+        recipe=data["recipe"],
+        palette=Palette.from_json(data["palette"]),
+        height=data["height"],
+        width=data["width"],
+        splits=splits,
+        quarantined=data["quarantined"],
+        codec_ceiling=data["codec_ceiling"],
+    )

@@ -1,0 +1,288 @@
+"""The training loop of one worker, under Ray Train and DeepSpeed.
+
+Shapes: b micro-batch, C latent channels, h and w latent size, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import ray.train
+import torch
+from diffusers.optimization import get_scheduler
+from ray.train import Checkpoint
+
+from infra import storage, tracking
+from pipelines import checkpoint, config, pictures, validate
+from pipelines.latents import Manifest, read_manifest
+from pipelines.trainconfig import TrainConfig
+from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder, make_velocity
+from semflow.objective import Loss
+from semflow.sampler import Defaults
+from semflow.velocity import from_stable_diffusion
+
+MODEL = "model"
+
+
+def train_loop(payload: dict[str, Any]) -> None:
+    """What each Ray Train worker runs: resume, train, validate, report, and save the model."""
+    cfg = config.from_dict(TrainConfig, payload["config"])
+    worker = Worker(cfg, payload["tracking"])
+    worker.resume()
+    for step, batches in worker.steps():
+        losses = [worker.micro_step(batch) for batch in batches]
+        worker.after_step(step, losses)
+    worker.finish()
+
+
+@dataclass
+class Rates:
+    """Sums since the last log line."""
+
+    started: float
+    rows: int = 0
+    waited: float = 0.0
+
+
+class Worker:
+    """One rank: its engine, its part of the data, and the averaged weights."""
+
+    def __init__(self, cfg: TrainConfig, handle: dict[str, str] | None) -> None:
+        context = ray.train.get_context()
+        self.cfg, self.rank, self.world = cfg, context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        if self.device.type == "cpu":
+            local = context.get_local_world_size()
+            torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // local))
+        self.manifest = read_manifest(cfg.data)
+        self.autoencoder = load_autoencoder(self.manifest.recipe["autoencoder"]["source"])
+        self.autoencoder.to(self.device)
+        frequency = torch.tensor(self.manifest.split("train").class_pixels, dtype=torch.float64)
+        self.class_weights = cfg.objective.class_weights(frequency).float().to(self.device)
+        self.perturbation = Perturbation(**self.manifest.recipe["perturbation"])
+        torch.manual_seed(cfg.seed)  # alike on every rank: the weights start alike
+        velocity = build_velocity(cfg, self.autoencoder.channels)
+        self.engine, self.schedule = start_engine(cfg, velocity, self.world)
+        self.ema = EMA(self.engine.module.parameters(), cfg.ema_decay)
+        torch.manual_seed(cfg.seed + 1 + self.rank)  # of dropout, where a model has any
+        self.step = 0
+        self.run = None
+        if self.rank == 0:
+            self.run = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
+        self.rates = Rates(time.perf_counter())
+
+    def resume(self) -> None:
+        """Take up the last whole checkpoint, if there is one."""
+        last = ray.train.get_checkpoint()
+        if last is None:
+            return
+        with last.as_directory() as folder:
+            self.step = checkpoint.load(Path(folder), self.engine, self.ema)
+            torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
+        if self.rank == 0:
+            print(f"resumed at step {self.step}", flush=True)
+
+    def steps(self) -> Iterator[tuple[int, list[dict[str, torch.Tensor]]]]:
+        """The steps that are left, each with its micro-batches."""
+        micro = self.cfg.micro_batch(self.world)
+        rounds = self.cfg.batch_size // (micro * self.world)
+        shard = ray.train.get_dataset_shard("train")
+        batches = iter(
+            shard.iter_torch_batches(batch_size=micro, device=str(self.device), prefetch_batches=4)
+        )
+        while self.step < self.cfg.steps:
+            before = time.perf_counter()
+            rows = [next(batches) for _ in range(rounds)]
+            self.rates.waited += time.perf_counter() - before
+            self.rates.rows += self.cfg.batch_size
+            self.check_order(rows[0]["position"], micro)
+            self.step += 1
+            yield self.step, rows
+
+    def check_order(self, positions: torch.Tensor, micro: int) -> None:
+        """The stream must give this rank its own rows of this step: all of resuming rests on it."""
+        due = self.step * self.cfg.batch_size + self.rank * micro
+        if int(positions[0]) != due:
+            raise RuntimeError(f"the feed gave row {int(positions[0])} where row {due} was due")
+
+    def micro_step(self, batch: dict[str, torch.Tensor]) -> Loss:
+        """Forward, backward and (at the last micro-batch of a step) the optimizer."""
+        flow, palette = self.cfg.flow, self.manifest.palette
+        ids = batch["ids"]
+        x_1 = self.encode_masks(batch) if self.cfg.online_masks else batch["x_1"].float()
+        sample = flow.sample(batch["x_0"].float(), x_1, flow.times(batch["uniform"]))
+        predicted = self.engine(sample.x_t, sample.t)
+        loss = self.cfg.objective(
+            predicted, sample, flow=flow, ids=ids, palette=palette, autoencoder=self.autoencoder,
+            class_weights=self.class_weights,
+        )  # fmt: skip
+        self.engine.backward(loss.total)
+        self.engine.step()
+        return Loss(*(part.detach() for part in loss))
+
+    @torch.no_grad()
+    def encode_masks(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The exact way, as the released code does: perturb and encode at every step."""
+        clean = self.manifest.palette.encode(batch["ids"])
+        return self.autoencoder.encode(
+            self.perturbation.apply(clean, batch["seed"].tolist())
+        ).mean.float()
+
+    def after_step(self, step: int, losses: list[Loss]) -> None:
+        """Average the weights; log, validate and report when it is time."""
+        self.ema.update()
+        last = step == self.cfg.steps
+        if step % self.cfg.log_every == 0 or last:
+            self.log(step, losses)
+        scores: dict[str, float] = {}
+        if step % self.cfg.validate_every == 0 or last:
+            scores = self.validate(step)
+        if step % self.cfg.checkpoint_every == 0 or last:
+            self.report(step, scores)
+
+    def log(self, step: int, losses: list[Loss]) -> None:
+        means = torch.stack([torch.stack(list(loss)) for loss in losses]).mean(0)
+        torch.distributed.all_reduce(means)
+        total, velocity, anchor = (means / self.world).tolist()
+        seconds = time.perf_counter() - self.rates.started
+        norm = self.engine.get_global_grad_norm()
+        values = {
+            "loss": total,
+            "loss_velocity": velocity,
+            "loss_anchor": anchor,
+            "lr": self.schedule.get_last_lr()[0],
+            "grad_norm": float("nan") if norm is None else float(norm),
+            "images_per_s": self.rates.rows / seconds,
+            "data_wait_share": self.rates.waited / seconds,
+        }
+        self.rates = Rates(time.perf_counter())
+        if self.run:
+            self.run.metrics(values, step)
+            left = (self.cfg.steps - step) * self.cfg.batch_size / values["images_per_s"]
+            print(
+                f"step {step}/{self.cfg.steps}  loss {total:.4f}  lr {values['lr']:.2e}  "
+                f"{values['images_per_s']:.1f} images/s  {left / 60:.1f} min left",
+                flush=True,
+            )
+
+    def validate(self, step: int) -> dict[str, float]:
+        """mIoU of the averaged weights on the validation split, and a picture of samples."""
+        started = time.perf_counter()
+        model = self.model(step)
+        scores, samples = validate.validate(
+            model, self.manifest, self.rank, self.world, self.cfg.validate_rows,
+            bf16=self.cfg.precision == "bf16",
+        )  # fmt: skip
+        if self.run:
+            self.run.metrics(scores, step)
+            sheet = pictures.sample_sheet(samples, self.manifest.palette)
+            storage.write_bytes(storage.join(self.cfg.output, f"samples/{step:08d}.png"), sheet)
+            self.run.picture(f"samples/{step:08d}", sheet)
+            print(f"step {step}  validation mIoU {scores['val_miou']:.4f}  "
+                  f"accuracy {scores['val_accuracy']:.4f}", flush=True)  # fmt: skip
+        self.rates.started += time.perf_counter() - started  # not the training's time
+        return scores
+
+    def model(self, step: int) -> SemFlow:
+        """The whole model with the averaged weights, in float32."""
+        velocity = build_velocity(self.cfg, self.autoencoder.channels, initialise=False)
+        velocity.to(self.device)
+        self.ema.copy_to(velocity.parameters())
+        defaults = Defaults(
+            height=self.manifest.height,
+            width=self.manifest.width,
+            segment=self.cfg.segment,
+            synthesize=self.cfg.synthesize,
+            perturbation=self.perturbation,
+        )
+        provenance = {
+            "dataset": self.manifest.fingerprint,
+            "data": self.cfg.data,
+            "step": step,
+            "mlflow_run": self.run.handle.run_id if self.run and self.run.handle else None,
+            "config": config.to_dict(self.cfg),
+        }
+        model = SemFlow(
+            velocity, self.autoencoder, self.manifest.palette, defaults, provenance
+        )
+        return model.eval().requires_grad_(False)
+
+    def report(self, step: int, scores: dict[str, float]) -> None:
+        """Give Ray Train this rank's part of a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.save(
+                Path(folder), self.engine, self.ema, step=step,
+                position=step * self.cfg.batch_size, config=config.to_dict(self.cfg),
+            )  # fmt: skip
+            ray.train.report(
+                {"step": step, **scores},
+                checkpoint=Checkpoint.from_directory(folder),
+                checkpoint_dir_name=f"checkpoint_{step:08d}",
+            )
+
+    def finish(self) -> None:
+        """Save the finished model."""
+        model = self.model(self.step)
+        if self.rank:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(folder)
+            storage.upload_folder(folder, storage.join(self.cfg.output, MODEL))
+            assert self.run is not None
+            self.run.folder(folder, MODEL)
+            self.run.flush()
+
+
+def build_velocity(cfg: TrainConfig, channels: int, *, initialise: bool = True) -> Velocity:
+    """The model to train: new, or from the weights that ``cfg.init`` names."""
+    if not cfg.init:
+        return make_velocity(cfg.velocity, channels)
+    if storage.exists(storage.join(cfg.init, "model_index.json")) and storage.exists(
+        storage.join(cfg.init, "unet/config.json")
+    ):
+        with storage.local_folder(cfg.init) as folder:
+            if (Path(folder) / "text_encoder").is_dir():
+                return from_stable_diffusion(folder)
+            return Velocity.load(folder)
+    return from_stable_diffusion(cfg.init)
+
+
+def start_engine(cfg: TrainConfig, velocity: Velocity, world: int) -> tuple[Any, Any]:
+    """DeepSpeed's engine around the model, and its learning-rate schedule."""
+    on_gpu = torch.cuda.is_available()
+    optimizer: dict[str, Any] = {"lr": cfg.lr, "betas": list(cfg.betas), "eps": cfg.eps,
+                                 "weight_decay": cfg.weight_decay}  # fmt: skip
+    if not on_gpu:
+        optimizer["torch_adam"] = True  # the fused kernels are for GPUs
+    micro = cfg.micro_batch(world)
+    engine, _, _, schedule = deepspeed.initialize(
+        model=velocity,
+        model_parameters=[p for p in velocity.parameters() if p.requires_grad],
+        lr_scheduler=lambda optimizer: get_scheduler(
+            "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
+            optimizer,
+            num_warmup_steps=cfg.warmup_steps,
+            num_training_steps=cfg.steps,
+        ),
+        config={
+            "train_batch_size": cfg.batch_size,
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": cfg.batch_size // (micro * world),
+            "gradient_clipping": cfg.clip,
+            "zero_optimization": {"stage": cfg.zero_stage},
+            "bf16": {"enabled": cfg.precision == "bf16"},
+            "optimizer": {"type": "AdamW", "params": optimizer},
+            "steps_per_print": 10**9,
+        },
+    )
+    return engine, schedule
+
+

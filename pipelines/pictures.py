@@ -1,0 +1,70 @@
+"""Pictures that people look at: sheets of tiles with a heading over each column."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pipelines.validate import Samples
+from semflow import Palette
+
+GAP = 4
+HEADING = 18
+
+
+def to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
+    """Pixels ``[3, H, W]`` in [-1, 1] as uint8 ``[H, W, 3]``."""
+    scaled = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round()
+    return scaled.byte().movedim(0, -1).cpu().numpy()
+
+
+def colours(ids: Tensor, palette: Palette) -> NDArray[np.uint8]:
+    """Class ids ``[H, W]`` in their anchor colours, uint8 ``[H, W, 3]``."""
+    return palette.colourize(ids[None])[0].movedim(0, -1).numpy()
+
+
+def grey(values: Tensor) -> NDArray[np.uint8]:
+    """Values ``[H, W]`` in [0, 1] as grey, uint8 ``[H, W, 3]``."""
+    return np.repeat((values.clamp(0, 1) * 255).byte().numpy()[..., None], 3, axis=2)
+
+
+def sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], headings: Sequence[str]) -> bytes:
+    """Rows of equal tiles as one PNG, magnified until a tile is a good 160 pixels wide."""
+    height, width = rows[0][0].shape[:2]
+    zoom = max(1, -(-160 // width))
+    height, width = height * zoom, width * zoom
+    canvas = Image.new(
+        "RGB",
+        (len(headings) * (width + GAP) + GAP, HEADING + len(rows) * (height + GAP) + GAP),
+        "white",
+    )
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    for column, heading in enumerate(headings):
+        pen.text((GAP + column * (width + GAP), GAP), heading, fill="black", font=font)
+    for number, row in enumerate(rows):
+        for column, tile in enumerate(row):
+            picture = Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST)
+            canvas.paste(picture, (GAP + column * (width + GAP),
+                                   HEADING + GAP + number * (height + GAP)))  # fmt: skip
+    return to_png(np.asarray(canvas))
+
+
+def to_png(picture: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def sample_sheet(samples: Samples, palette: Palette) -> bytes:
+    """Image, truth, prediction, its margin, and an image synthesized from the truth."""
+    rows = [
+        [to_uint8(image), colours(truth, palette), colours(predicted, palette), grey(margin),
+         to_uint8(synthesized)]
+        for image, truth, predicted, margin, synthesized in zip(*samples, strict=True)
+    ]  # fmt: skip
+    return sheet(rows, ["image", "mask", "segmented", "margin", "synthesized"])

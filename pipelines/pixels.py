@@ -1,0 +1,167 @@
+"""Files to arrays: photos, masks of class ids, and the views that are cut from a pair.
+
+Photos are uint8 ``[H, W, 3]``, masks uint8 ``[H, W]``. Whatever cannot be used raises
+:class:`BadInput` with a reason that a person can act on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from semflow.palette import IGNORE
+
+Pixels = NDArray[np.uint8]
+
+
+class BadInput(Exception):
+    """An input that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop of a pair, in pixels of the photo, and whether it is mirrored."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    flip: bool
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decode an image file whole.
+
+    Raises:
+        BadInput: for an empty, truncated, foreign or oversized file.
+    """
+    if not data:
+        raise BadInput("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"too large an image: {error}") from error
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
+        raise BadInput(f"not a whole image file: {error}") from error
+    return image
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """A photo of any mode as RGB; 16-bit grey is scaled, transparency dropped."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.float64) / 257
+        return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def read_photo(data: bytes) -> Pixels:
+    """A photo file as RGB, turned the way its EXIF orientation says.
+
+    Raises:
+        BadInput: when it cannot be read.
+    """
+    return to_rgb(ImageOps.exif_transpose(open_image(data)))
+
+
+def read_mask(data: bytes, num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> Pixels:
+    """A mask file as class ids, ignored ones as 255. Palette and 16-bit files are read by value.
+
+    Raises:
+        BadInput: when it cannot be read, holds colours, or an id beyond the classes.
+    """
+    image = open_image(data)
+    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+        raise BadInput(
+            f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
+            "of class ids is expected"
+        )
+    ids = np.asarray(image).astype(np.int64)
+    ids[np.isin(ids, list(ignore_ids))] = IGNORE
+    beyond = np.unique(ids[(ids != IGNORE) & ((ids < 0) | (ids >= num_classes))])
+    if len(beyond):
+        raise BadInput(
+            f"class ids {beyond[:8].tolist()} are beyond the {num_classes} classes "
+            f"(0..{num_classes - 1}; ignored: {sorted(ignore_ids)})"
+        )
+    return ids.astype(np.uint8)
+
+
+def read_pair(
+    image: bytes, mask: bytes, num_classes: int, ignore_ids: Iterable[int]
+) -> tuple[Pixels, Pixels]:
+    """A photo and its mask, of one size.
+
+    The photo is turned by its EXIF orientation, unless only the unturned one has the mask's size:
+    then the mask was drawn on the unturned pixels.
+
+    Raises:
+        BadInput: as :func:`read_photo` and :func:`read_mask`, or when the sizes differ.
+    """
+    photo = open_image(image)
+    ids = read_mask(mask, num_classes, ignore_ids)
+    upright = ImageOps.exif_transpose(photo)
+    for candidate in (upright, photo):
+        if candidate.size == (ids.shape[1], ids.shape[0]):
+            return to_rgb(candidate), ids
+    raise BadInput(
+        f"sizes differ: the photo is {upright.width}x{upright.height}, "
+        f"its mask {ids.shape[1]}x{ids.shape[0]}"
+    )
+
+
+def plan_views(
+    width: int, height: int, *, count: int, min_scale: float, aspect: float, seed: list[int]
+) -> list[View]:
+    """The views of a pair: first all of it, then random crops; every second one is mirrored.
+
+    Args:
+        width: of the photo.
+        height: of the photo.
+        count: how many views.
+        min_scale: least side of a crop, as a share of the largest box of ``aspect`` that fits; at
+            1 the views are the whole pair, as it is and mirrored.
+        aspect: width over height of a crop.
+        seed: decides the crops.
+    """
+    rng = np.random.default_rng(seed)
+    views = [View(0, 0, width, height, flip=False)]
+    for number in range(1, count):
+        w, h = width, height
+        if min_scale < 1:
+            scale = rng.uniform(min_scale, 1)
+            w = max(1, round(scale * min(width, height * aspect)))
+            h = max(1, round(scale * min(height, width / aspect)))
+        left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        views.append(View(left, top, w, h, flip=number % 2 == 1))
+    return views
+
+
+def cut(photo: Pixels, ids: Pixels, view: View, width: int, height: int) -> tuple[Pixels, Pixels]:
+    """A view of a pair at ``width x height``: the photo bicubic, the ids nearest."""
+    box = (view.left, view.top, view.left + view.width, view.top + view.height)
+    image = Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC, box=box)
+    mask = Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST, box=box)
+    if view.flip:
+        image, mask = ImageOps.mirror(image), ImageOps.mirror(mask)
+    return np.asarray(image), np.asarray(mask)
+
+
+def resize_photo(photo: Pixels, width: int, height: int) -> Pixels:
+    """A photo at ``width x height``, bicubic with anti-aliasing."""
+    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def png(array: Pixels, palette: list[int] | None = None) -> bytes:
+    """RGB or ids as PNG; ids with a palette as an index PNG, which viewers show in colour."""
+    image = Image.fromarray(array)
+    if palette is not None:
+        image.putpalette(palette)  # turns "L" into "P" and leaves the ids as they are
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,124 @@
+"""The model inside Ray Data actors: one class for labelling, one for synthesis.
+
+Batches are dictionaries of numpy columns; rows with an ``error`` pass through untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infra import storage
+from semflow import SemFlow, Solver
+from semflow.solvers import SolverName
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverChoice:
+    """What to change of the model's own solver; nothing by default."""
+
+    name: SolverName | None = None
+    """'euler', 'midpoint', 'heun', 'rk4' or 'dopri5'."""
+    steps: int | None = None
+    """Steps of a fixed-step solver."""
+    rtol: float | None = None
+    """Relative tolerance of dopri5."""
+    atol: float | None = None
+    """Absolute tolerance of dopri5."""
+
+    def over(self, default: Solver) -> Solver:
+        """The solver to use, given the model's own."""
+        chosen = {key: value for key, value in self.__dict__.items() if value is not None}
+        return replace(default, **chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How actors run a model."""
+
+    batch_size: int = 16
+    """Pictures at once."""
+    actors: int = 1
+    """Actors that work side by side, each with the model in memory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the velocity model; latents and the solver stay float32."""
+
+
+class Predictor:
+    """A model in an actor, loaded once."""
+
+    def __init__(self, model: str, options: ModelOptions) -> None:
+        """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU."""
+        with storage.local_folder(model) as folder:
+            self.model = SemFlow.load(folder)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+        self.bf16 = options.precision == "bf16"
+
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
+    """Indices of the rows that carry no error."""
+    return np.flatnonzero([not error for error in batch["error"]])
+
+
+class Segmenter(Predictor):
+    """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin`` (the mean of the picture)."""
+
+    def __init__(self, model: str, options: ModelOptions, solver: SolverChoice) -> None:
+        super().__init__(model, options)
+        self.solver = solver.over(self.model.defaults.segment)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        images = np.stack(batch.pop("pixels"))
+        ids = np.zeros(images.shape[:3], np.uint8)
+        margin = np.full(len(ids), np.nan, np.float32)
+        good = good_rows(batch)
+        if len(good):
+            pixels = torch.from_numpy(images[good]).movedim(-1, 1).float() / 127.5 - 1
+            with self.autocast():
+                result = self.model.segment(pixels, self.solver)
+            ids[good] = result.ids.byte().cpu().numpy()
+            margin[good] = result.margin.mean((1, 2)).cpu().numpy()
+        return batch | {"ids": ids, "margin": margin}
+
+
+class Synthesizer(Predictor):
+    """``ids [H, W] uint8`` and ``seed`` to ``pixels [H, W, 3] uint8``."""
+
+    def __init__(self, model: str, options: ModelOptions, solver: SolverChoice) -> None:
+        super().__init__(model, options)
+        self.solver = solver.over(self.model.defaults.synthesize)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        ids = np.stack(batch["ids"])
+        pixels = np.zeros((*ids.shape, 3), np.uint8)
+        good = good_rows(batch)
+        if len(good):
+            seeds = [int(batch["seed"][i]) for i in good]
+            with self.autocast():
+                result = self.model.synthesize(
+                    torch.from_numpy(ids[good]), seeds, solver=self.solver
+                )
+            scaled = ((result.images.float() + 1) * 127.5).round().byte()
+            pixels[good] = scaled.movedim(1, -1).cpu().numpy()
+        return batch | {"pixels": pixels}
+
+
+def read_model_index(model: str) -> dict[str, Any]:
+    """``model_index.json`` of a model folder.
+
+    Raises:
+        ValueError: when there is no model.
+    """
+    location = storage.join(model, "model_index.json")
+    if not storage.exists(location):
+        raise ValueError(f"{model} is no SemFlow model: it has no model_index.json")
+    index: dict[str, Any] = storage.read_json(location)
+    return index

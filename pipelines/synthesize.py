@@ -1,0 +1,187 @@
+"""Synthesize photos from masks with a trained model: N images a mask, each from its own seed.
+
+    python pipelines/synthesize.py --model out/run/model --masks DIR --output out/images --samples 4
+
+writes OUTPUT/images/NAME-n.png and its mask OUTPUT/masks/NAME-n.png, which together are a corpus
+that `encode.py folder` and others read, OUTPUT/table/*.parquet (seed and source of each) and
+OUTPUT/images.json. Stopped at any moment, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+from PIL import Image
+
+from infra import storage, tracking
+from pipelines import config, corpora, pixels, sharded
+from pipelines.config import RayOptions
+from pipelines.label import unique_names, write_all
+from pipelines.latents import parquet_bytes
+from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, read_model_index
+from semflow import Palette
+from semflow.sampler import Defaults
+
+SUMMARY = "images.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeConfig:
+    """What to synthesize, and how."""
+
+    model: str
+    """Folder or URI of a trained model."""
+    masks: str
+    """Folder or URI of masks of class ids, searched through."""
+    output: str = "out/images"
+    """Folder or URI of the results."""
+    samples: int = 1
+    """Images of each mask."""
+    seed: int = 0
+    """All seeds follow from it and the masks' names."""
+    ignore_ids: tuple[int, ...] = (255,)
+    """Ids in the masks that stand for no class."""
+    solver: SolverChoice = field(default_factory=SolverChoice)
+    """Instead of the model's own."""
+    actors: ModelOptions = field(default_factory=ModelOptions)
+    """How the model runs."""
+    images_per_shard: int = 256
+    """Images a file of the table; a restart repeats at most so many."""
+    max_bad_share: float = 0.05
+    """The job stops when more than this share of the masks cannot be used."""
+    overwrite: bool = False
+    """Remove what is at the output first."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError("--samples is at least 1")
+
+
+def sample_seed(seed: int, name: str, sample: int) -> int:
+    """The seed of an image, from what it is an image of."""
+    return int(config.fingerprint([seed, name, sample])[:15], 16)
+
+
+class DecodeMask:
+    """``{name, source}`` to ids at the model's size, or an error."""
+
+    def __init__(self, defaults: Defaults, classes: int, ignore_ids: tuple[int, ...]) -> None:
+        self.defaults, self.classes, self.ignore_ids = defaults, classes, ignore_ids
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        size = (self.defaults.width, self.defaults.height)
+        try:
+            ids = pixels.read_mask(
+                storage.read_bytes(row["source"]), self.classes, self.ignore_ids
+            )
+            ids, error = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)), ""
+        except pixels.BadInput as bad:
+            ids, error = np.zeros(size[::-1], np.uint8), str(bad)
+        return row | {"ids": ids, "error": error}
+
+
+class WriteImages:
+    """A shard of pixels to PNG files and one file of the table."""
+
+    def __init__(self, cfg: SynthesizeConfig, palette: Palette, fingerprint: str) -> None:
+        self.cfg, self.palette, self.fingerprint = cfg, palette, fingerprint
+
+    def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
+        rows = [dict(zip(columns, values, strict=True)) for values in
+                zip(*columns.values(), strict=True)]  # fmt: skip
+        write_all(self.output_files(rows))
+        table = pa.table(
+            {
+                "image": pa.array([f"images/{row['name']}.png" for row in rows]),
+                "mask": pa.array([f"masks/{row['name']}.png" for row in rows]),
+                "source_mask": pa.array([row["path"] for row in rows]),
+                "sample": pa.array([int(row["sample"]) for row in rows]),
+                "seed": pa.array([int(row["seed"]) for row in rows]),
+            }
+        )
+        meta = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
+        data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": meta}), len(rows))
+        path = f"{shard}.parquet"
+        storage.write_bytes(storage.join(self.cfg.output, path), data)
+        return {"path": path, "rows": len(rows), "sha256": storage.digest(data)}
+
+    def output_files(self, rows: list[dict[str, Any]]) -> Iterable[tuple[str, Callable[[], bytes]]]:
+        colours = self.palette.png_palette()
+        for row in rows:
+            image = storage.join(self.cfg.output, "images", f"{row['name']}.png")
+            mask = storage.join(self.cfg.output, "masks", f"{row['name']}.png")
+            yield mask, lambda row=row: pixels.png(row["ids"], colours)
+            yield image, lambda row=row: pixels.png(row["pixels"])
+
+
+def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
+    """Run the job; returns the summary, which is also written.
+
+    Raises:
+        ValueError: when there is no model, no mask, or the output holds other work.
+        TooManyBad: when too many masks cannot be used.
+    """
+    index = read_model_index(cfg.model)
+    palette, defaults = Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+    paths = storage.list_files(cfg.masks, corpora.MASKS)
+    if not paths:
+        raise ValueError(f"no masks in {cfg.masks} ({', '.join(corpora.MASKS)})")
+    inputs = [
+        {"name": f"{name}-{n}", "path": path, "source": storage.join(cfg.masks, path),
+         "sample": n, "seed": sample_seed(cfg.seed, name, n)}
+        for name, path in zip(unique_names(paths), paths, strict=True)
+        for n in range(cfg.samples)
+    ]  # fmt: skip
+    print_ids = config.fingerprint(
+        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.images_per_shard,
+         list(cfg.ignore_ids), [(i["name"], i["seed"]) for i in inputs]]
+    )  # fmt: skip
+    sharded.start(cfg.output, print_ids, overwrite=cfg.overwrite)
+    if storage.exists(storage.join(cfg.output, SUMMARY)):
+        print(f"{cfg.output} is already synthesized: nothing to do")
+        return dict(storage.read_json(storage.join(cfg.output, SUMMARY)))
+
+    def transform(ds: ray.data.Dataset) -> ray.data.Dataset:
+        return ds.map(DecodeMask(defaults, len(palette), cfg.ignore_ids)).map_batches(
+            Synthesizer,
+            fn_constructor_args=(cfg.model, cfg.actors, cfg.solver),
+            batch_size=cfg.actors.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=cfg.actors.actors),
+            num_cpus=1,
+            num_gpus=cfg.ray.gpus_per_actor,
+        )
+
+    job = sharded.ShardedJob(
+        verb="synthesize", output=cfg.output, fingerprint=print_ids, transform=transform,
+        write=WriteImages(cfg, palette, print_ids), inputs_per_shard=cfg.images_per_shard,
+        max_bad_share=cfg.max_bad_share,
+    )  # fmt: skip
+    with tracking.run("synthesize", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+        records = sharded.run(job, "table", inputs)
+        summary = sharded.finish(
+            cfg.output, SUMMARY, records,
+            {"fingerprint": print_ids, "model": cfg.model, "palette": palette.to_json(),
+             "solver": config.to_dict(cfg.solver.over(defaults.synthesize)),
+             "perturbation": config.to_dict(defaults.perturbation)},
+        )  # fmt: skip
+        run.metrics({"rows": summary["rows"], "quarantined": len(summary["quarantined"])})
+    return summary
+
+
+def main() -> None:
+    cfg = config.parse(SynthesizeConfig, __doc__)
+    cfg = config.absolute_paths(cfg, "model", "masks", "output")
+    sharded.init_ray(cfg.ray.address)
+    summary = synthesize(cfg)
+    print(f"{cfg.output}: {summary['rows']} images, {len(summary['quarantined'])} quarantined")
+
+
+if __name__ == "__main__":
+    config.exit_on_error(main)

@@ -1,0 +1,36 @@
+"""SemFlow: one rectified flow that labels photos and synthesizes them (arXiv 2405.20282).
+
+The method alone: torch and diffusers, nothing of Ray, MLflow, pyarrow or object storage.
+"""
+
+from semflow.autoencoder import Autoencoder, load_autoencoder
+from semflow.ema import EMA
+from semflow.metrics import ConfusionMatrix
+from semflow.objective import Objective
+from semflow.palette import IGNORE, Palette, make_palette
+from semflow.path import RectifiedFlow
+from semflow.perturb import Perturbation
+from semflow.sampler import SemFlow
+from semflow.solvers import Solver, integrate
+from semflow.velocity import Velocity, make_velocity
+from semflow.version import VERSION
+
+__version__ = VERSION
+
+__all__ = [
+    "EMA",
+    "IGNORE",
+    "Autoencoder",
+    "ConfusionMatrix",
+    "Objective",
+    "Palette",
+    "Perturbation",
+    "RectifiedFlow",
+    "SemFlow",
+    "Solver",
+    "Velocity",
+    "integrate",
+    "load_autoencoder",
+    "make_palette",
+    "make_velocity",
+]

@@ -1,0 +1,195 @@
+"""Frozen autoencoders between pixels and latents: any of diffusers', and a lossless one.
+
+Shapes: B batch, H and W pixels, C latent channels, h and w latent size (H and W over the factor).
+Pixels are float in [-1, 1]. Latents are scaled as the autoencoder's own configuration says, so
+that what the flow sees has a spread of about 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Posterior(NamedTuple):
+    """What an encoder says of an image: a diagonal normal over scaled latents."""
+
+    mean: Tensor  # [B, C, h, w]
+    std: Tensor | None  # like the mean; None where the encoder is deterministic
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """One draw, from standard normal ``noise`` of the mean's shape."""
+        return self.mean if self.std is None else self.mean + self.std * noise
+
+
+class Autoencoder(nn.Module, ABC):
+    """Pixels ``[B, 3, H, W]`` to latents ``[B, C, h, w]`` and back."""
+
+    channels: int
+    """Latent channels C."""
+    factor: int
+    """Pixels a latent spans in each direction; H and W must be multiples of it."""
+    stochastic: bool = False
+    """Whether the posterior has a spread."""
+    lossless: bool = False
+    """Whether decode(encode(x)) is x."""
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> Posterior:
+        """Encode pixels in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents to pixels, about [-1, 1] (not clamped)."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write configuration and weights as :func:`load_autoencoder` reads them."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Class, scaling and a hash of the weights: alike for two that encode alike."""
+
+    def latent_size(self, height: int, width: int) -> tuple[int, int, int]:
+        """``(C, h, w)`` of a picture of ``height`` x ``width`` pixels.
+
+        Raises:
+            ValueError: when a side is no multiple of the factor.
+        """
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"{height}x{width} pixels do not divide by this autoencoder's factor "
+                f"{self.factor}"
+            )
+        return self.channels, height // self.factor, width // self.factor
+
+
+class SpaceToDepth(Autoencoder):
+    """A weight-free, lossless autoencoder: each ``factor x factor`` patch becomes channels."""
+
+    lossless = True
+
+    def __init__(self, factor: int = 4) -> None:
+        super().__init__()
+        if factor < 1:
+            raise ValueError(f"a factor is at least 1, not {factor}")
+        self.factor, self.channels = factor, 3 * factor * factor
+
+    def encode(self, pixels: Tensor) -> Posterior:
+        return Posterior(F.pixel_unshuffle(pixels, self.factor), None)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return F.pixel_shuffle(latents, self.factor)
+
+    def save(self, folder: str | Path) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "config.json").write_text(json.dumps(self.identity(), indent=2))
+
+    def identity(self) -> dict[str, Any]:
+        return {"_class_name": "SpaceToDepth", "factor": self.factor}
+
+
+class DiffusersAutoencoder(Autoencoder):
+    """AutoencoderKL, AutoencoderTiny, AutoencoderDC: whatever diffusers can load."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        config = cast(Any, model).config
+        self.scaling = float(config.scaling_factor)
+        self.shift = float(getattr(config, "shift_factor", None) or 0.0)
+        with torch.inference_mode():  # the configurations spell size and depth in many ways
+            parameter = next(model.parameters())
+            probe = torch.zeros(1, 3, 64, 64, dtype=parameter.dtype, device=parameter.device)
+            mean, std = self._moments(probe)
+        self.channels, self.factor = mean.shape[1], 64 // mean.shape[-1]
+        self.stochastic = std is not None
+
+    def _moments(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        encoded = cast(Any, self.model).encode(pixels)
+        if hasattr(encoded, "latent_dist"):
+            return encoded.latent_dist.mean, encoded.latent_dist.std
+        return getattr(encoded, "latent", None) if hasattr(encoded, "latent") else encoded[0], None
+
+    def encode(self, pixels: Tensor) -> Posterior:
+        mean, std = self._moments(pixels.to(next(self.model.parameters()).dtype))
+        mean = (mean.float() - self.shift) * self.scaling
+        return Posterior(mean, None if std is None else std.float() * self.scaling)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        latents = latents / self.scaling + self.shift
+        decoded = cast(Any, self.model).decode(latents.to(next(self.model.parameters()).dtype))
+        return cast(Tensor, decoded[0] if isinstance(decoded, tuple) else decoded.sample).float()
+
+    def save(self, folder: str | Path) -> None:
+        cast(Any, self.model).save_pretrained(folder, safe_serialization=True)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "_class_name": type(self.model).__name__,
+            "scaling_factor": self.scaling,
+            "shift_factor": self.shift,
+            "weights": weights_hash(self.model),
+        }
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of a model's state, in float32."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_autoencoder(source: str | Path) -> Autoencoder:
+    """An autoencoder by name, folder or hub id.
+
+    Args:
+        source: ``space-to-depth`` or ``space-to-depth:8`` (lossless, no weights; 4 by itself);
+            a folder with a diffusers ``config.json``, or with one in ``vae/``; ``taef2`` weights
+            (``encoder.safetensors`` beside ``decoder.safetensors``); or a hub id such as
+            ``stabilityai/sd-vae-ft-mse``.
+
+    Raises:
+        ValueError: when there is no such thing, with what was tried.
+    """
+    name = str(source)
+    if name.split(":")[0] == "space-to-depth":
+        return SpaceToDepth(int(name.partition(":")[2] or 4))
+    folder = Path(name)
+    if (folder / "vae" / "config.json").is_file():
+        folder = folder / "vae"
+    if (folder / "config.json").is_file():
+        config = json.loads((folder / "config.json").read_text())
+        if config["_class_name"] == "SpaceToDepth":
+            return SpaceToDepth(config["factor"])
+        name = str(folder)
+    elif (folder / "encoder.safetensors").is_file():
+        from semflow.taef2 import TAEF2
+
+        return TAEF2.load(folder)
+    elif folder.exists():
+        raise ValueError(f"{name} has no config.json of a diffusers autoencoder, nor vae/ with one")
+    from diffusers import AutoModel
+
+    try:
+        try:
+            model = AutoModel.from_pretrained(name, use_safetensors=True)
+        except (OSError, ValueError):
+            if folder.exists():
+                raise
+            model = AutoModel.from_pretrained(name, subfolder="vae", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no autoencoder {name!r}: it is neither 'space-to-depth[:factor]', nor a folder with a "
+            f"diffusers autoencoder, nor a hub id that can be reached ({error})"
+        ) from error
+    return DiffusersAutoencoder(model)

@@ -1,0 +1,90 @@
+"""The straight path between an image latent and a mask latent, and its velocity.
+
+Shapes: B batch, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+TimeSampling = Literal["uniform", "logit-normal", "ends"]
+
+
+class PathSample(NamedTuple):
+    """A point on the path and what the velocity model should say there."""
+
+    x_t: Tensor  # [B, C, H, W]
+    t: Tensor  # [B], in [0, 1]
+    velocity: Tensor  # [B, C, H, W], the target x_1 - x_0
+
+
+def per_sample(t: Tensor, like: Tensor) -> Tensor:
+    """View ``t`` ``[B]`` so that it broadcasts over ``like`` ``[B, ...]``."""
+    return t.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifiedFlow:
+    """``x_t = (1 - t) x_0 + t x_1`` with ``x_0`` the image and ``x_1`` the mask.
+
+    SemFlow (arXiv 2405.20282), Eq. 3-5; the direction is that of the released code:
+    ``t = 0`` is the image, ``t = 1`` the mask.
+    """
+
+    time_sampling: TimeSampling = "uniform"
+    """How training spends its time on [0, 1]. 'uniform' is the paper's; 'logit-normal' prefers
+    the middle (SD3, arXiv 2403.03206); 'ends' prefers both ends, where few-step solvers look
+    (RF++, arXiv 2405.20320, p(t) ~ e^(4t) + e^(-4t))."""
+    at_image: float = 0.0
+    """Share of the times that are exactly 0. There the whole answer must be read off the photo;
+    further on, the mask shines through ``x_t``. All that a one-step segmentation looks at."""
+    at_mask: float = 0.0
+    """Share of the times that are exactly 1, where synthesis starts."""
+
+    def __post_init__(self) -> None:
+        if min(self.at_image, self.at_mask) < 0 or self.at_image + self.at_mask > 1:
+            raise ValueError("at_image and at_mask are shares, together at most 1")
+
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
+        """The point at ``t`` ``[B]`` between ``x_0`` and ``x_1`` (both ``[B, C, H, W]``).
+
+        Raises:
+            ValueError: when the two ends differ in shape.
+        """
+        if x_0.shape != x_1.shape:
+            raise ValueError(
+                f"the ends of a path need one shape, not {tuple(x_0.shape)} and {tuple(x_1.shape)}"
+            )
+        s = per_sample(t, x_0).to(x_0.dtype)
+        return PathSample(x_t=(1 - s) * x_0 + s * x_1, t=t, velocity=x_1 - x_0)
+
+    def end_points(self, x_t: Tensor, t: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the straight line through ``x_t`` with ``velocity`` starts and ends: (x_0, x_1)."""
+        s = per_sample(t, x_t)
+        return x_t - s * velocity, x_t + (1 - s) * velocity
+
+    def times(self, uniform: Tensor) -> Tensor:
+        """Turn uniform numbers ``[B]`` in [0, 1) into training times in [0, 1].
+
+        An inverse distribution function rather than a sampler, so that whoever owns the
+        randomness (a generator, a counter per row) keeps it.
+        """
+        inside = 1 - self.at_image - self.at_mask
+        at_image, at_mask = uniform < self.at_image, uniform >= 1 - self.at_mask
+        if inside > 0:
+            uniform = ((uniform - self.at_image) / inside).clamp(0, 1)
+        times = torch.where(at_image, 0.0, self._inside(uniform))
+        return torch.where(at_mask, 1.0, times)
+
+    def _inside(self, uniform: Tensor) -> Tensor:
+        if self.time_sampling == "uniform":
+            return uniform
+        if self.time_sampling == "logit-normal":
+            return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
+        a = 4.0
+        return (0.5 + torch.asinh((2 * uniform - 1) * math.sinh(a / 2)) / a).clamp(0, 1)

@@ -1,0 +1,65 @@
+"""The bounded mask perturbation: many images from one mask, and never another label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semflow.palette import Palette
+
+PerturbationKind = Literal["uniform", "gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation:
+    """Noise on the pixels of the mask picture before the autoencoder. Eq. 14 of the paper."""
+
+    kind: PerturbationKind = "uniform"
+    """'uniform' in (-amplitude, amplitude) as in the paper, or 'gaussian' truncated there."""
+    amplitude: float = 0.05
+    """Largest change of a channel, on pixels in [-1, 1] (the released code's 0.05 is 6.4 of 255).
+    It must stay below half the anchor distance, or a label could change. 0 is none."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.amplitude) and self.amplitude >= 0):
+            raise ValueError(
+                f"a perturbation amplitude is a number of at least 0, not {self.amplitude}"
+            )
+
+    def check(self, palette: Palette) -> None:
+        """Refuse an amplitude that could move a pixel past the border to another anchor.
+
+        Raises:
+            ValueError: with the amplitude, the bound and the two classes that are closest.
+        """
+        bound, one, other = palette.perturbation_bound()
+        if self.amplitude >= bound:
+            raise ValueError(
+                f"a perturbation amplitude of {self.amplitude:g} could turn class {one} "
+                f"({palette.names[one]}) into class {other} ({palette.names[other]}): with this "
+                f"palette it must stay below {bound:.4f} (pixels in [-1, 1]; "
+                f"{bound * 127.5:.1f} of 255)"
+            )
+
+    def draw(self, shape: Sequence[int], seed: int) -> Tensor:
+        """One perturbation of ``shape`` (say ``[3, H, W]``), the same for the same seed.
+
+        Drawn on the CPU from its own generator, so that an image can be made again from its
+        recorded seed whatever the batch or the device.
+        """
+        uniform = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(seed))
+        if self.kind == "uniform":
+            return (2 * uniform - 1) * self.amplitude
+        # A normal with a deviation of half the amplitude, truncated there: inverse distribution.
+        low = 0.5 * (1 + math.erf(-2 / math.sqrt(2)))
+        return torch.special.ndtri(low + uniform * (1 - 2 * low)) * (self.amplitude / 2)
+
+    def apply(self, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Perturb mask pictures ``[B, 3, H, W]`` in [-1, 1], picture ``i`` by ``seeds[i]``."""
+        noise = torch.stack([self.draw(pictures.shape[1:], seed) for seed in seeds])
+        return pictures + noise.to(pictures)

@@ -1,0 +1,195 @@
+"""The model as people use it: segment a photo, synthesize one from a mask, save, load.
+
+Shapes: B batch, H and W pixels, C latent channels, h and w latent size. Pixels are float in
+[-1, 1], ids integers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from semflow.autoencoder import Autoencoder, load_autoencoder
+from semflow.palette import Palette
+from semflow.perturb import Perturbation
+from semflow.solvers import Solution, Solver, integrate
+from semflow.velocity import Velocity
+
+FORMAT = 1
+INDEX, AUTOENCODER = "model_index.json", "autoencoder"
+
+
+class Segmentation(NamedTuple):
+    """What a photo shows."""
+
+    ids: Tensor  # [B, H, W] int64, class ids
+    margin: Tensor  # [B, H, W] in [0, 1], see Palette.decode
+    picture: Tensor  # [B, 3, H, W] in about [-1, 1], the mask picture before it was decoded
+    nfe: int
+
+
+class Synthesis(NamedTuple):
+    """What a mask could have been taken of."""
+
+    images: Tensor  # [B, 3, H, W] in [-1, 1]
+    nfe: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a model was made for; a folder carries it, a caller may override it."""
+
+    height: int
+    width: int
+    segment: Solver = field(default_factory=Solver)
+    synthesize: Solver = field(default_factory=Solver)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Defaults:
+        return cls(
+            height=data["height"],
+            width=data["width"],
+            segment=Solver(**data["segment"]),
+            synthesize=Solver(**data["synthesize"]),
+            perturbation=Perturbation(**data["perturbation"]),
+        )
+
+
+class SemFlow(nn.Module):
+    """A velocity model between an autoencoder's latents, and the palette that gives them names."""
+
+    def __init__(
+        self,
+        velocity: Velocity,
+        autoencoder: Autoencoder,
+        palette: Palette,
+        defaults: Defaults,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            velocity: the learned field.
+            autoencoder: the frozen one that made the latents it was trained on.
+            palette: anchors of the classes.
+            defaults: picture size, solvers and perturbation to use when none are given.
+            provenance: where it comes from, JSON: dataset fingerprint, steps, run.
+
+        Raises:
+            ValueError: when the perturbation could change a label with this palette, or the size
+                does not divide by the autoencoder's factor.
+        """
+        super().__init__()
+        defaults.perturbation.check(palette)
+        autoencoder.latent_size(defaults.height, defaults.width)
+        self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
+        self.defaults, self.provenance = defaults, provenance or {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.velocity.parameters()).device
+
+    def flow(self, x: Tensor, t_0: float, t_1: float, solver: Solver) -> Solution:
+        """Carry latents ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask."""
+
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            return self.velocity(x, t).float()
+
+        return integrate(field, x.float(), t_0, t_1, solver)
+
+    @torch.inference_mode()
+    def segment(self, images: Tensor, solver: Solver | None = None) -> Segmentation:
+        """Segment images ``[B, 3, H, W]`` in [-1, 1], of the model's size or near it."""
+        return self.segment_latents(self.autoencoder.encode(images.to(self.device)).mean, solver)
+
+    @torch.inference_mode()
+    def segment_latents(self, x_0: Tensor, solver: Solver | None = None) -> Segmentation:
+        """Segment image latents ``[B, C, h, w]``."""
+        solution = self.flow(x_0.to(self.device), 0.0, 1.0, solver or self.defaults.segment)
+        picture = self.autoencoder.decode(solution.x)
+        ids, margin = self.palette.decode(picture)
+        return Segmentation(ids, margin, picture, solution.nfe)
+
+    @torch.inference_mode()
+    def synthesize(
+        self,
+        ids: Tensor,
+        seeds: Sequence[int] | None = None,
+        *,
+        solver: Solver | None = None,
+        perturbation: Perturbation | None = None,
+    ) -> Synthesis:
+        """Make an image of each mask.
+
+        Args:
+            ids: class ids ``[B, H, W]``.
+            seeds: one a mask, for its perturbation; None leaves the masks clean.
+            solver: instead of the model's own.
+            perturbation: instead of the model's own; checked against the palette.
+        """
+        perturbation = perturbation or self.defaults.perturbation
+        perturbation.check(self.palette)
+        pictures = self.palette.encode(ids.to(self.device))
+        if seeds is not None:
+            pictures = perturbation.apply(pictures, seeds)
+        return self.synthesize_latents(self.autoencoder.encode(pictures).mean, solver)
+
+    @torch.inference_mode()
+    def synthesize_latents(self, x_1: Tensor, solver: Solver | None = None) -> Synthesis:
+        """Make an image of each mask latent ``[B, C, h, w]``."""
+        solution = self.flow(x_1.to(self.device), 1.0, 0.0, solver or self.defaults.synthesize)
+        return Synthesis(self.autoencoder.decode(solution.x).clamp(-1, 1), solution.nfe)
+
+    def with_defaults(self, **changes: Any) -> SemFlow:
+        """The same model with other defaults (fields of :class:`Defaults`)."""
+        return SemFlow(
+            self.velocity, self.autoencoder, self.palette, replace(self.defaults, **changes),
+            self.provenance,
+        )  # fmt: skip
+
+    def save(self, folder: str | Path) -> None:
+        """Write one folder, diffusers' style: safetensors and JSON, all that using it takes."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.velocity.save(folder)
+        self.autoencoder.save(folder / AUTOENCODER)
+        index = {
+            "_class_name": "SemFlow",
+            "format": FORMAT,
+            "defaults": asdict(self.defaults),
+            "palette": self.palette.to_json(),
+            "provenance": self.provenance,
+        }
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SemFlow:
+        """Read a folder that :meth:`save` wrote, in evaluation mode.
+
+        Raises:
+            ValueError: when the folder is no SemFlow model, or a later version's.
+        """
+        path = Path(folder) / INDEX
+        if not path.is_file():
+            raise ValueError(f"{folder} is no SemFlow model: it has no {INDEX}")
+        index = json.loads(path.read_text())
+        if index.get("_class_name") != "SemFlow" or index.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} is a {index.get('_class_name')} of format {index.get('format')}; "
+                f"this version reads SemFlow, format {FORMAT}"
+            )
+        model = cls(
+            Velocity.load(folder),
+            load_autoencoder(Path(folder) / AUTOENCODER),
+            Palette.from_json(index["palette"]),
+            Defaults.from_json(index["defaults"]),
+            index["provenance"],
+        )
+        return model.eval().requires_grad_(False)

@@ -1,0 +1,130 @@
+"""Velocity models: UNets of diffusers, from a tiny one for CPUs to Stable Diffusion 1.5's.
+
+Shapes: B batch, C latent channels, h and w latent size.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+VelocityPreset = Literal["tiny", "small", "base", "sd15"]
+
+TIME_SCALE = 1000.0
+"""The UNet is fed ``1000 t``, the range of Stable Diffusion's time steps (released code)."""
+
+_CONVOLUTIONAL: dict[str, dict[str, Any]] = {
+    # About 2, 7 and 60 million parameters.
+    "tiny": {"block_out_channels": (48, 96, 128), "layers_per_block": 1, "norm_num_groups": 16},
+    "small": {"block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 16},
+    "base": {"block_out_channels": (128, 256, 384, 512), "layers_per_block": 2, "attention": 2},
+}
+
+_SD15: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+
+
+class Velocity(nn.Module):
+    """``v(x_t, t)``: a diffusers UNet, under the null prompt where it wants a condition."""
+
+    def __init__(self, unet: nn.Module, null_prompt: Tensor | None = None) -> None:
+        """Wrap ``unet``; ``null_prompt`` ``[1, L, D]`` is the text encoder's empty sentence."""
+        super().__init__()
+        self.unet = unet
+        self.conditioned = "cross_attention_dim" in dict(self.config)
+        if self.conditioned and null_prompt is None:
+            raise ValueError("a conditional UNet needs the null prompt's embedding")
+        self.register_buffer("null_prompt", null_prompt, persistent=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return cast(dict[str, Any], cast(Any, self.unet).config)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Velocity ``[B, C, h, w]`` at ``x_t`` ``[B, C, h, w]`` and times ``t`` ``[B]`` in [0, 1].
+
+        The time stays float32 to the sinusoids: in bfloat16, 1000 t is known to 4 only.
+        """
+        x_t = x_t.to(next(self.unet.parameters()).dtype)
+        time = TIME_SCALE * t.float()
+        if not self.conditioned:
+            return cast(Tensor, self.unet(x_t, time, return_dict=False)[0])
+        prompt = cast(Tensor, self.null_prompt).to(x_t.dtype).expand(len(x_t), -1, -1)
+        return cast(Tensor, self.unet(x_t, time, prompt, return_dict=False)[0])
+
+    def save(self, folder: str | Path) -> None:
+        """``unet/`` in diffusers' form, and ``null_prompt.safetensors`` where there is one."""
+        cast(Any, self.unet).save_pretrained(Path(folder) / "unet", safe_serialization=True)
+        if self.conditioned:
+            prompt = cast(Tensor, self.null_prompt).float().contiguous()
+            save_file({"null_prompt": prompt}, Path(folder) / "null_prompt.safetensors")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Velocity:
+        """From a folder that :meth:`save` wrote, or a Stable Diffusion pipeline with both files."""
+        import diffusers
+
+        config = json.loads((Path(folder) / "unet" / "config.json").read_text())
+        unet = getattr(diffusers, config["_class_name"]).from_pretrained(
+            Path(folder) / "unet", use_safetensors=True, low_cpu_mem_usage=False
+        )
+        prompt = Path(folder) / "null_prompt.safetensors"
+        return cls(unet, load_file(prompt)["null_prompt"] if prompt.is_file() else None)
+
+
+def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
+    """A new velocity model for latents of ``channels``, with random weights.
+
+    'sd15' has Stable Diffusion 1.5's own configuration; its null prompt is all zeros until
+    :func:`from_stable_diffusion` brings the real one.
+
+    Raises:
+        ValueError: for an unknown preset.
+    """
+    from diffusers import UNet2DConditionModel, UNet2DModel
+
+    if preset == "sd15":
+        unet = UNet2DConditionModel(in_channels=channels, out_channels=channels, **_SD15)
+        return Velocity(unet, torch.zeros(1, 77, _SD15["cross_attention_dim"]))
+    if preset not in _CONVOLUTIONAL:
+        raise ValueError(f"no preset {preset!r}; there are {', '.join(_CONVOLUTIONAL)}, sd15")
+    options = dict(_CONVOLUTIONAL[preset])
+    attention = options.pop("attention", 0)
+    plain = len(options["block_out_channels"]) - attention
+    return Velocity(
+        UNet2DModel(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
+            up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
+            **options,
+        )
+    )
+
+
+def from_stable_diffusion(source: str) -> Velocity:
+    """Start from a Stable Diffusion pipeline: its UNet, and its text encoder's empty sentence.
+
+    Args:
+        source: a local diffusers folder or a hub id with ``unet``, ``tokenizer``, ``text_encoder``.
+    """
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", use_safetensors=True)
+    tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
+    encoder = CLIPTextModel.from_pretrained(source, subfolder="text_encoder", use_safetensors=True)
+    tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length)
+    with torch.inference_mode():
+        prompt = encoder(torch.tensor([tokens["input_ids"]]))[0]
+    return Velocity(unet, prompt.clone())
