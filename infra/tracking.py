@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ class Run:
     """A run that takes what it is given when it can."""
 
     def __init__(self, handle: Handle | None, job: str) -> None:
-        """Attach to a run; without a handle (MLflow was away from the start) all is lost, and said.
-        """
+        """Attach to a run. No handle means that MLflow was away: all is lost, and said."""
         self.handle, self.job = handle, job
         self._waiting: list[tuple[str, float, int, int]] = []  # key, value, timestamp, step
         self._quiet_until = 0.0
@@ -58,13 +58,12 @@ class Run:
         while self._waiting:
             batch = self._waiting[:1000]  # MLflow's own limit for one call
             entities = [Metric(*metric) for metric in batch]
-            if not self._call("metrics", lambda c, r: c.log_batch(r, metrics=entities), keep=True):  # noqa: B023
+            if not self._call("metrics", partial(_log_metrics, metrics=entities), keep=True):
                 return
             self._waiting = self._waiting[len(batch) :]
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Parameters; one that a resumed job has changed becomes a tag, for MLflow keeps the first.
-        """
+        """Parameters. MLflow keeps first values: one that a resumed job changed becomes a tag."""
         from mlflow.entities import Param, RunTag
 
         def send(client: Any, run_id: str) -> None:
@@ -86,7 +85,9 @@ class Run:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"uri": uri})
-        entity = Dataset("latents", fingerprint[:36], "local" if "://" not in uri else "uri", source)
+        entity = Dataset(
+            "latents", fingerprint[:36], "local" if "://" not in uri else "uri", source
+        )
         tag = InputTag("mlflow.data.context", "training")
         self._call("the dataset", lambda c, r: c.log_inputs(r, [DatasetInput(entity, [tag])]))
 
@@ -156,6 +157,10 @@ def run(job: str, output: str, params: Mapping[str, Any]) -> Iterator[Run]:
 def tracking_uri() -> str:
     """Where MLflow is: the environment's, or a SQLite file here."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.getcwd()}/mlflow.db"
+
+
+def _log_metrics(client: Any, run_id: str, metrics: list[Any]) -> None:
+    client.log_batch(run_id, metrics=metrics)
 
 
 def _client(uri: str) -> Any:

@@ -13,10 +13,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tyro
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import TypeAdapter
 
 from infra import storage
 
@@ -52,8 +52,10 @@ def parse(
     options["config"] = (tyro.conf.OmitSubcommandPrefixes,)
     try:
         if presets:
-            return tyro.extras.overridable_config_cli(dict(presets), **options)
-        return tyro.cli(kind, **options)
+            chosen: T = tyro.extras.overridable_config_cli(dict(presets), **options)
+            return chosen
+        only: T = tyro.cli(kind, **options)
+        return only
     except ValueError as error:  # from a __post_init__
         sys.exit(f"error: {error}")
 
@@ -70,8 +72,7 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
     Raises:
         pydantic.ValidationError: naming the key.
     """
-    strict = with_config(ConfigDict(extra="forbid"))
-    return TypeAdapter(Annotated[strict(kind), ...]).validate_python(data)
+    return TypeAdapter(kind).validate_python(data, extra="forbid")
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ import ray.data
 import torch
 
 from infra import storage, tracking
-from pipelines import config, pixels, sharded
+from pipelines import config, pixels, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import Corpus, list_pairs
 from pipelines.latents import (
@@ -211,9 +211,7 @@ class WriteShard:
         storage.write_bytes(storage.join(self.cfg.output, path), data)
         pixel_counts = np.zeros(256, np.int64)
         for mask in columns["mask"]:
-            pixel_counts += np.bincount(
-                np.asarray(pixels.open_image(mask)).ravel(), minlength=256
-            )
+            pixel_counts += np.bincount(np.asarray(pixels.open_image(mask)).ravel(), minlength=256)
         return {
             "path": path,
             "rows": len(columns["id"]),
@@ -257,7 +255,9 @@ def _split_of(records: list[dict[str, Any]], classes: int) -> Split:
     return Split(
         rows=sum(record["rows"] for record in written),
         shards=tuple(
-            Shard(**{key: record[key] for key in keys} | {"row_groups": tuple(record["row_groups"])})
+            Shard(
+                **{key: record[key] for key in keys} | {"row_groups": tuple(record["row_groups"])}
+            )
             for record in written
         ),
         class_pixels=tuple(pixels_of.sum(0).tolist()),
@@ -327,7 +327,7 @@ def main() -> None:
 
     cfg = config.parse(EncodeConfig, __doc__, ENCODE)
     cfg = config.absolute_paths(cfg, "output", "corpus.root")
-    sharded.init_ray(cfg.ray.address)
+    raydata.init(cfg.ray.address)
     manifest = encode(cfg)
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())
     print(

@@ -1,6 +1,7 @@
-"""Evaluate a model on a split of a latent dataset: a report in JSON and as one HTML page.
+r"""Evaluate a model on a split of a latent dataset: a report in JSON and as one HTML page.
 
-    python pipelines/evaluate.py --model out/run/model --data out/latents --split val --output out/report
+    python pipelines/evaluate.py --model out/run/model --data out/latents --split val \
+        --output out/report
 
 Segmentation is scored against the masks (mIoU, IoU of each class, pixel accuracy). Synthesis is
 checked by segmenting each synthesized image again: its agreement with the mask it was made from.
@@ -11,7 +12,7 @@ of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor
 
 from infra import storage, tracking
-from pipelines import config, pictures, report, sharded
+from pipelines import config, pictures, raydata, report, sharded
 from pipelines.config import RayOptions
 from pipelines.latents import Manifest, read_manifest, read_row_groups
 from pipelines.pixels import open_image
 from pipelines.predictors import ModelOptions, Predictor, SolverChoice, read_model_index
+from pipelines.products import model_stage
 from pipelines.synthesize import sample_seed
 from semflow import ConfusionMatrix
 
@@ -173,14 +175,9 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         raise ValueError(f"there is nothing in {cfg.split!r} of {cfg.data}")
     with tracking.run("evaluate", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         run.dataset(cfg.data, manifest.fingerprint)
-        dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
-            Evaluator,
-            fn_constructor_args=(cfg,),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=cfg.actors.actors),
-            num_cpus=1,
-            num_gpus=cfg.ray.gpus_per_actor,
-        )
+        blocks = ray.data.from_items(todo, override_num_blocks=len(todo))
+        one_by_one = replace(cfg.actors, batch_size=1)
+        dataset = model_stage(blocks, Evaluator, (cfg,), one_by_one, cfg.ray.gpus_per_actor)
         sums: dict[str, Any] = {}
         shown: dict[str, Any] = {}
         for row in sharded.progress(dataset.iter_rows(), "evaluate", len(todo)):
@@ -244,7 +241,7 @@ def scores_of(confusion: ConfusionMatrix, names: list[str]) -> dict[str, Any]:
 def main() -> None:
     cfg = config.parse(EvaluateConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "data", "output")
-    sharded.init_ray(cfg.ray.address)
+    raydata.init(cfg.ray.address)
     result = evaluate(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in report.headline(result).items()))
     print(f"the report: {storage.join(cfg.output, 'report.html')}")

@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray.data
 from numpy.typing import NDArray
-from ray.data import DataContext
 
-from pipelines import pixels
+from pipelines import pixels, raydata
 from pipelines.latents import Manifest, Split, read_row_groups
 
 
@@ -126,7 +125,7 @@ def draw(
 ) -> dict[str, NDArray[Any]]:
     """Give rows what chance decides, from each one's position."""
     rngs = [np.random.default_rng([seed, int(p)]) for p in positions]
-    result = {
+    result: dict[str, NDArray[Any]] = {
         "position": positions,
         "uniform": np.array([rng.random() for rng in rngs], np.float32),
         "seed": np.array([rng.integers(2**62) for rng in rngs]),
@@ -155,10 +154,7 @@ def stream(
     """
     first, last = order.window_of(start), order.window_of(max(start, stop - 1))
     read = ReadWindow(manifest, split, order, start, stop, online)
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with DataContext.current(context):
+    with raydata.ordered():
         numbers = ray.data.range(last + 1, override_num_blocks=min(last + 1, 10_000))
         if first:
             numbers = ray.data.from_items(

@@ -10,11 +10,8 @@ same command goes on where it was.
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +19,11 @@ import pyarrow as pa
 import ray.data
 from PIL import Image
 
-from infra import storage, tracking
-from pipelines import config, corpora, pixels, sharded
+from infra import storage
+from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
-from pipelines.latents import parquet_bytes
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice, read_model_index
+from pipelines.products import model_stage, produce, rows_of, unique_names, write_shard
 from semflow import Palette
 from semflow.sampler import Defaults
 
@@ -58,15 +55,6 @@ class LabelConfig:
     ray: RayOptions = field(default_factory=RayOptions)
 
 
-def unique_names(paths: Iterable[str]) -> list[str]:
-    """A name for each path: without its suffix, unless two would then be alike."""
-    stems = [os.path.splitext(path)[0] for path in paths]
-    count = Counter(stems)
-    return [
-        stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)
-    ]
-
-
 class DecodePhoto:
     """``{name, source}`` to pixels at the model's size, or an error."""
 
@@ -91,29 +79,20 @@ class WriteLabels:
         self.cfg, self.palette, self.fingerprint = cfg, palette, fingerprint
 
     def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
-        rows = [dict(zip(columns, values, strict=True)) for values in
-                zip(*columns.values(), strict=True)]  # fmt: skip
-        write_all(self.output_files(rows))
+        rows = rows_of(columns)
+        files = {f"masks/{row['name']}.png": partial(self.png, row) for row in rows}
         table = pa.table(
             {
                 "image": pa.array([row["path"] for row in rows]),
-                "mask": pa.array([f"masks/{row['name']}.png" for row in rows]),
+                "mask": pa.array(list(files)),
                 "width": pa.array([int(row["width"]) for row in rows]),
                 "height": pa.array([int(row["height"]) for row in rows]),
                 "class_share": pa.array([self.shares(row["ids"]) for row in rows]),
                 "mean_margin": pa.array([float(row["margin"]) for row in rows]),
             }
         )
-        meta = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
-        data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": meta}), len(rows))
-        path = f"{shard}.parquet"
-        storage.write_bytes(storage.join(self.cfg.output, path), data)
-        return {"path": path, "rows": len(rows), "sha256": storage.digest(data)}
-
-    def output_files(self, rows: list[dict[str, Any]]) -> Iterable[tuple[str, Callable[[], bytes]]]:
-        for row in rows:
-            uri = storage.join(self.cfg.output, "masks", f"{row['name']}.png")
-            yield uri, lambda row=row: self.png(row)
+        metadata = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
+        return write_shard(self.cfg.output, shard, table, files, metadata)
 
     def png(self, row: dict[str, Any]) -> bytes:
         ids = row["ids"]
@@ -125,14 +104,6 @@ class WriteLabels:
     def shares(self, ids: pixels.Pixels) -> list[float]:
         counts = np.bincount(ids.ravel(), minlength=len(self.palette))[: len(self.palette)]
         return [float(share) for share in counts / ids.size]
-
-
-def write_all(files: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
-    """Make and write files side by side: on object storage the waiting overlaps."""
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(lambda u=uri, m=make: storage.write_bytes(u, m()))
-                     for uri, make in files]:  # fmt: skip
-            done.result()
 
 
 def label(cfg: LabelConfig) -> dict[str, Any]:
@@ -151,43 +122,32 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         {"name": name, "path": path, "source": storage.join(cfg.images, path)}
         for name, path in zip(unique_names(paths), paths, strict=True)
     ]
-    print_ids = config.fingerprint(
-        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.resolution, cfg.photos_per_shard, paths]
-    )
-    sharded.start(cfg.output, print_ids, overwrite=cfg.overwrite)
-    if storage.exists(storage.join(cfg.output, SUMMARY)):
-        print(f"{cfg.output} is already labelled: nothing to do")
-        return dict(storage.read_json(storage.join(cfg.output, SUMMARY)))
+    fingerprint = config.fingerprint(
+        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.resolution,
+         cfg.photos_per_shard, paths]
+    )  # fmt: skip
 
-    def transform(ds: ray.data.Dataset) -> ray.data.Dataset:
-        return ds.map(DecodePhoto(defaults.width, defaults.height)).map_batches(
-            Segmenter,
-            fn_constructor_args=(cfg.model, cfg.actors, cfg.solver),
-            batch_size=cfg.actors.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=cfg.actors.actors),
-            num_cpus=1,
-            num_gpus=cfg.ray.gpus_per_actor,
-        )
+    def transform(dataset: ray.data.Dataset) -> ray.data.Dataset:
+        decoded = dataset.map(DecodePhoto(defaults.width, defaults.height))
+        arguments = (cfg.model, cfg.actors, cfg.solver)
+        return model_stage(decoded, Segmenter, arguments, cfg.actors, cfg.ray.gpus_per_actor)
 
     job = sharded.ShardedJob(
-        verb="label", output=cfg.output, fingerprint=print_ids, transform=transform,
-        write=WriteLabels(cfg, palette, print_ids), inputs_per_shard=cfg.photos_per_shard,
+        verb="label", output=cfg.output, fingerprint=fingerprint, transform=transform,
+        write=WriteLabels(cfg, palette, fingerprint), inputs_per_shard=cfg.photos_per_shard,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
-    with tracking.run("label", cfg.output, config.flatten(config.to_dict(cfg))) as run:
-        records = sharded.run(job, "table", inputs)
-        summary = sharded.finish(
-            cfg.output, SUMMARY, records,
-            {"fingerprint": print_ids, "model": cfg.model, "palette": palette.to_json()},
-        )  # fmt: skip
-        run.metrics({"rows": summary["rows"], "quarantined": len(summary["quarantined"])})
-    return summary
+    more = {
+        "palette": palette.to_json(),
+        "solver": config.to_dict(cfg.solver.over(defaults.segment)),
+    }
+    return produce(job, cfg, SUMMARY, inputs, more)
 
 
 def main() -> None:
     cfg = config.parse(LabelConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "images", "output")
-    sharded.init_ray(cfg.ray.address)
+    raydata.init(cfg.ray.address)
     summary = label(cfg)
     print(f"{cfg.output}: {summary['rows']} masks, {len(summary['quarantined'])} quarantined")
 

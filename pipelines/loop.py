@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
-import numpy as np
 import ray.train
+import ray.train.torch
 import torch
 from diffusers.optimization import get_scheduler
 from ray.train import Checkpoint
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, pictures, validate
-from pipelines.latents import Manifest, read_manifest
+from pipelines.latents import read_manifest
 from pipelines.trainconfig import TrainConfig
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder, make_velocity
 from semflow.objective import Loss
@@ -210,9 +210,7 @@ class Worker:
             "mlflow_run": self.run.handle.run_id if self.run and self.run.handle else None,
             "config": config.to_dict(self.cfg),
         }
-        model = SemFlow(
-            velocity, self.autoencoder, self.manifest.palette, defaults, provenance
-        )
+        model = SemFlow(velocity, self.autoencoder, self.manifest.palette, defaults, provenance)
         return model.eval().requires_grad_(False)
 
     def report(self, step: int, scores: dict[str, float]) -> None:
@@ -284,5 +282,3 @@ def start_engine(cfg: TrainConfig, velocity: Velocity, world: int) -> tuple[Any,
         },
     )
     return engine, schedule
-
-

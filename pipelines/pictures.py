@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pipelines.pixels import png
 from pipelines.validate import Samples
 from semflow import Palette
 
@@ -51,13 +51,7 @@ def sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], headings: Sequence[str]) 
             picture = Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST)
             canvas.paste(picture, (GAP + column * (width + GAP),
                                    HEADING + GAP + number * (height + GAP)))  # fmt: skip
-    return to_png(np.asarray(canvas))
-
-
-def to_png(picture: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png(np.asarray(canvas))
 
 
 def sample_sheet(samples: Samples, palette: Palette) -> bytes:

@@ -69,7 +69,7 @@ def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
 
 
 class Segmenter(Predictor):
-    """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin`` (the mean of the picture)."""
+    """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin``, a picture's mean."""
 
     def __init__(self, model: str, options: ModelOptions, solver: SolverChoice) -> None:
         super().__init__(model, options)

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from pipelines import pictures
+from pipelines.pixels import png
 from semflow import Palette
 
 COLUMNS = ["image", "mask", "segmented", "margin", "synthesized", "segmented again", "round trip"]
@@ -49,7 +50,7 @@ def render(
     images["confusion"] = confusion_picture(np.array(result["segmentation"]["confusion"]))
     again, ceiling = result["synthesis"]["agreement"]["iou"], result["codec_ceiling"]["iou"]
     classes = [
-        {"name": name, "colour": "#%02x%02x%02x" % colour, "iou": iou, "again": again[name],
+        {"name": name, "colour": "#" + bytes(colour).hex(), "iou": iou, "again": again[name],
          "ceiling": ceiling[name]}
         for (name, iou), colour in zip(
             result["segmentation"]["iou"].items(), palette.colours, strict=True
@@ -73,4 +74,4 @@ def confusion_picture(counts: np.ndarray[Any, Any]) -> bytes:
     cell = max(4, min(28, 560 // len(share)))
     shade = np.stack([255 * (1 - share), 255 * (1 - 0.7 * share), 255 - 60 * share], -1)
     picture = np.kron(shade, np.ones((cell, cell, 1))).astype(np.uint8)
-    return pictures.to_png(picture)
+    return png(picture)

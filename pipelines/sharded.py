@@ -12,23 +12,22 @@ UUID; it could take this over once it names files by content.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import ray.data
-from ray.data import DataContext
 from tqdm import tqdm
 
 from infra import storage
+from pipelines import raydata
 from pipelines.config import UserError
 
 PROGRESS = "_progress"
 Row = dict[str, Any]
-Columns = Mapping[str, Any]
+Columns = dict[str, Any]
 
 
 class TooManyBad(UserError):
@@ -150,11 +149,7 @@ def _execute(
         for row in inputs[number * job.inputs_per_shard : (number + 1) * job.inputs_per_shard]
     ]
     # Order is what makes a block of the last stage exactly one shard.
-    context = DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with DataContext.current(context):
+    with raydata.ordered():
         blocks = min(len(rows), max(8, len(rows) // 64))
         dataset = job.transform(ray.data.from_items(rows, override_num_blocks=blocks))
         dataset = dataset.repartition(
@@ -201,33 +196,7 @@ def progress(rows: Iterable[Any] | None, what: str, total: int) -> tqdm:
     return tqdm(rows, desc=what, total=total, file=sys.stderr, mininterval=interval)
 
 
-def init_ray(address: str | None) -> None:
-    """Join or start Ray, with logs that a person can follow."""
-    # Ray Train would print every line of a worker twice: as the worker's, and as its own.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=True, logging_level="warning")
-
-
-def quarantine_lines(
-    records: Sequence[Row], others: Sequence[tuple[str, str]] = ()
-) -> list[Row]:
+def quarantine_lines(records: Sequence[Row], others: Sequence[tuple[str, str]] = ()) -> list[Row]:
     """All that could not be used, as ``{file, reason}``."""
     lines = [{"file": file, "reason": reason} for file, reason in others]
     return lines + [bad for record in records for bad in record["bad"]]
-
-
-def finish(output: str, name: str, records: Sequence[Row], more: Row) -> Row:
-    """Write the summary that makes a product whole: what was made, and what could not be."""
-    quarantined = quarantine_lines(records)
-    for line in quarantined[:10]:
-        print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)
-    shards = [{key: r[key] for key in ("path", "rows", "sha256")} for r in records if "path" in r]
-    summary = {
-        **more,
-        "rows": sum(shard["rows"] for shard in shards),
-        "shards": shards,
-        "quarantined": quarantined,
-    }
-    storage.write_json(storage.join(output, name), summary)
-    return summary

@@ -10,8 +10,8 @@ OUTPUT/images.json. Stopped at any moment, the same command goes on where it was
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,11 @@ import pyarrow as pa
 import ray.data
 from PIL import Image
 
-from infra import storage, tracking
-from pipelines import config, corpora, pixels, sharded
+from infra import storage
+from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
-from pipelines.label import unique_names, write_all
-from pipelines.latents import parquet_bytes
 from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, read_model_index
+from pipelines.products import model_stage, produce, rows_of, unique_names, write_shard
 from semflow import Palette
 from semflow.sampler import Defaults
 
@@ -78,9 +77,7 @@ class DecodeMask:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         size = (self.defaults.width, self.defaults.height)
         try:
-            ids = pixels.read_mask(
-                storage.read_bytes(row["source"]), self.classes, self.ignore_ids
-            )
+            ids = pixels.read_mask(storage.read_bytes(row["source"]), self.classes, self.ignore_ids)
             ids, error = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)), ""
         except pixels.BadInput as bad:
             ids, error = np.zeros(size[::-1], np.uint8), str(bad)
@@ -94,31 +91,20 @@ class WriteImages:
         self.cfg, self.palette, self.fingerprint = cfg, palette, fingerprint
 
     def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
-        rows = [dict(zip(columns, values, strict=True)) for values in
-                zip(*columns.values(), strict=True)]  # fmt: skip
-        write_all(self.output_files(rows))
+        rows, colours = rows_of(columns), self.palette.png_palette()
+        masks = {f"masks/{r['name']}.png": partial(pixels.png, r["ids"], colours) for r in rows}
+        images = {f"images/{r['name']}.png": partial(pixels.png, r["pixels"]) for r in rows}
         table = pa.table(
             {
-                "image": pa.array([f"images/{row['name']}.png" for row in rows]),
-                "mask": pa.array([f"masks/{row['name']}.png" for row in rows]),
+                "image": pa.array(list(images)),
+                "mask": pa.array(list(masks)),
                 "source_mask": pa.array([row["path"] for row in rows]),
                 "sample": pa.array([int(row["sample"]) for row in rows]),
                 "seed": pa.array([int(row["seed"]) for row in rows]),
             }
         )
-        meta = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
-        data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": meta}), len(rows))
-        path = f"{shard}.parquet"
-        storage.write_bytes(storage.join(self.cfg.output, path), data)
-        return {"path": path, "rows": len(rows), "sha256": storage.digest(data)}
-
-    def output_files(self, rows: list[dict[str, Any]]) -> Iterable[tuple[str, Callable[[], bytes]]]:
-        colours = self.palette.png_palette()
-        for row in rows:
-            image = storage.join(self.cfg.output, "images", f"{row['name']}.png")
-            mask = storage.join(self.cfg.output, "masks", f"{row['name']}.png")
-            yield mask, lambda row=row: pixels.png(row["ids"], colours)
-            yield image, lambda row=row: pixels.png(row["pixels"])
+        metadata = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
+        return write_shard(self.cfg.output, shard, table, masks | images, metadata)
 
 
 def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
@@ -139,46 +125,33 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         for name, path in zip(unique_names(paths), paths, strict=True)
         for n in range(cfg.samples)
     ]  # fmt: skip
-    print_ids = config.fingerprint(
+    fingerprint = config.fingerprint(
         [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.images_per_shard,
-         list(cfg.ignore_ids), [(i["name"], i["seed"]) for i in inputs]]
+         list(cfg.ignore_ids), [(row["name"], row["seed"]) for row in inputs]]
     )  # fmt: skip
-    sharded.start(cfg.output, print_ids, overwrite=cfg.overwrite)
-    if storage.exists(storage.join(cfg.output, SUMMARY)):
-        print(f"{cfg.output} is already synthesized: nothing to do")
-        return dict(storage.read_json(storage.join(cfg.output, SUMMARY)))
 
-    def transform(ds: ray.data.Dataset) -> ray.data.Dataset:
-        return ds.map(DecodeMask(defaults, len(palette), cfg.ignore_ids)).map_batches(
-            Synthesizer,
-            fn_constructor_args=(cfg.model, cfg.actors, cfg.solver),
-            batch_size=cfg.actors.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=cfg.actors.actors),
-            num_cpus=1,
-            num_gpus=cfg.ray.gpus_per_actor,
-        )
+    def transform(dataset: ray.data.Dataset) -> ray.data.Dataset:
+        decoded = dataset.map(DecodeMask(defaults, len(palette), cfg.ignore_ids))
+        arguments = (cfg.model, cfg.actors, cfg.solver)
+        return model_stage(decoded, Synthesizer, arguments, cfg.actors, cfg.ray.gpus_per_actor)
 
     job = sharded.ShardedJob(
-        verb="synthesize", output=cfg.output, fingerprint=print_ids, transform=transform,
-        write=WriteImages(cfg, palette, print_ids), inputs_per_shard=cfg.images_per_shard,
+        verb="synthesize", output=cfg.output, fingerprint=fingerprint, transform=transform,
+        write=WriteImages(cfg, palette, fingerprint), inputs_per_shard=cfg.images_per_shard,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
-    with tracking.run("synthesize", cfg.output, config.flatten(config.to_dict(cfg))) as run:
-        records = sharded.run(job, "table", inputs)
-        summary = sharded.finish(
-            cfg.output, SUMMARY, records,
-            {"fingerprint": print_ids, "model": cfg.model, "palette": palette.to_json(),
-             "solver": config.to_dict(cfg.solver.over(defaults.synthesize)),
-             "perturbation": config.to_dict(defaults.perturbation)},
-        )  # fmt: skip
-        run.metrics({"rows": summary["rows"], "quarantined": len(summary["quarantined"])})
-    return summary
+    more = {
+        "palette": palette.to_json(),
+        "solver": config.to_dict(cfg.solver.over(defaults.synthesize)),
+        "perturbation": config.to_dict(defaults.perturbation),
+    }
+    return produce(job, cfg, SUMMARY, inputs, more)
 
 
 def main() -> None:
     cfg = config.parse(SynthesizeConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "masks", "output")
-    sharded.init_ray(cfg.ray.address)
+    raydata.init(cfg.ray.address)
     summary = synthesize(cfg)
     print(f"{cfg.output}: {summary['rows']} images, {len(summary['quarantined'])} quarantined")
 

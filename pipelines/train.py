@@ -19,7 +19,7 @@ from ray.data import ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, sharded
+from pipelines import checkpoint, config, raydata
 from pipelines.feed import Order, stream
 from pipelines.latents import Manifest, read_manifest
 from pipelines.loop import MODEL, train_loop
@@ -119,7 +119,7 @@ def main() -> None:
 
     cfg = config.parse(TrainConfig, __doc__, TRAIN)
     cfg = config.absolute_paths(cfg, "data", "output")
-    sharded.init_ray(cfg.ray.address)
+    raydata.init(cfg.ray.address)
     model = train(cfg)
     print(
         f"the model: {model}\nnext: python pipelines/label.py --model {model} --images DIR "

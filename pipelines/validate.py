@@ -50,10 +50,10 @@ def validate(
     latents, ids = read_rows(manifest, split, limit)
     confusion = ConfusionMatrix(len(manifest.palette))
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        for x_0, truth in zip(
-            latents[rank::world].split(BATCH), ids[rank::world].split(BATCH), strict=True
-        ):
-            confusion.update(model.segment_latents(x_0).ids.cpu(), truth)
+        latents_here, ids_here = latents[rank::world], ids[rank::world]
+        for start in range(0, len(ids_here), BATCH):
+            part = slice(start, start + BATCH)
+            confusion.update(model.segment_latents(latents_here[part]).ids.cpu(), ids_here[part])
         counts = confusion.counts.to(model.device)
         torch.distributed.all_reduce(counts)
         confusion = ConfusionMatrix(len(manifest.palette), counts.cpu())

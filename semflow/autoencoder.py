@@ -65,8 +65,7 @@ class Autoencoder(nn.Module, ABC):
         """
         if height % self.factor or width % self.factor:
             raise ValueError(
-                f"{height}x{width} pixels do not divide by this autoencoder's factor "
-                f"{self.factor}"
+                f"{height}x{width} pixels do not divide by this autoencoder's factor {self.factor}"
             )
         return self.channels, height // self.factor, width // self.factor
 
@@ -116,7 +115,7 @@ class DiffusersAutoencoder(Autoencoder):
         encoded = cast(Any, self.model).encode(pixels)
         if hasattr(encoded, "latent_dist"):
             return encoded.latent_dist.mean, encoded.latent_dist.std
-        return getattr(encoded, "latent", None) if hasattr(encoded, "latent") else encoded[0], None
+        return cast(Tensor, encoded[0]), None  # "latents" of one class, "latent" of another
 
     def encode(self, pixels: Tensor) -> Posterior:
         mean, std = self._moments(pixels.to(next(self.model.parameters()).dtype))
@@ -189,7 +188,7 @@ def load_autoencoder(source: str | Path) -> Autoencoder:
             model = AutoModel.from_pretrained(name, subfolder="vae", use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"no autoencoder {name!r}: it is neither 'space-to-depth[:factor]', nor a folder with a "
-            f"diffusers autoencoder, nor a hub id that can be reached ({error})"
+            f"no autoencoder {name!r}: it is neither 'space-to-depth[:factor]', nor a folder with "
+            f"a diffusers autoencoder, nor a hub id that can be reached ({error})"
         ) from error
     return DiffusersAutoencoder(model)

@@ -50,7 +50,7 @@ class EMA:
             if hasattr(source, "ds_tensor"):
                 slices = [torch.empty_like(part) for _ in range(torch.distributed.get_world_size())]
                 torch.distributed.all_gather(slices, part)
-                part = torch.cat(slices)[: source.ds_numel].view(source.ds_shape)
+                part = torch.cat(slices)[: target.numel()].view(target.shape)
             target.copy_(part)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -76,7 +76,9 @@ class Objective:
         squared = (predicted - sample.velocity.float()).square()
         weights = None if class_weights is None else _pixel_weights(ids, class_weights)
         if weights is not None:
-            squared = squared * F.adaptive_avg_pool2d(weights[:, None], squared.shape[-2:])
+            squared = squared * F.adaptive_avg_pool2d(
+                weights[:, None], (squared.shape[-2], squared.shape[-1])
+            )
         velocity = squared.mean()
         if not self.anchor_weight:
             return Loss(velocity, velocity, velocity.new_zeros(()))

@@ -177,8 +177,9 @@ def grid(names: Sequence[str] | int, *, levels: int = 6, step: int = 50) -> Pale
     """
     names = _names(names)
     if len(names) > levels**3:
-        raise ValueError(f"a grid of {levels} levels a channel holds {levels**3} classes, "
-                         f"not {len(names)}")
+        raise ValueError(
+            f"a grid of {levels} levels a channel holds {levels**3} classes, not {len(names)}"
+        )
     if (levels - 1) * step > 255:
         raise ValueError(f"{levels} levels of {step} end at {(levels - 1) * step}, past 255")
     colours = tuple(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -85,6 +85,6 @@ class RectifiedFlow:
         if self.time_sampling == "uniform":
             return uniform
         if self.time_sampling == "logit-normal":
-            return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
+            return cast(Tensor, torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid())
         a = 4.0
         return (0.5 + torch.asinh((2 * uniform - 1) * math.sinh(a / 2)) / a).clamp(0, 1)

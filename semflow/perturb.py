@@ -57,7 +57,8 @@ class Perturbation:
             return (2 * uniform - 1) * self.amplitude
         # A normal with a deviation of half the amplitude, truncated there: inverse distribution.
         low = 0.5 * (1 + math.erf(-2 / math.sqrt(2)))
-        return torch.special.ndtri(low + uniform * (1 - 2 * low)) * (self.amplitude / 2)
+        normal: Tensor = torch.special.ndtri(low + uniform * (1 - 2 * low))
+        return normal * (self.amplitude / 2)
 
     def apply(self, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
         """Perturb mask pictures ``[B, 3, H, W]`` in [-1, 1], picture ``i`` by ``seeds[i]``."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class SemFlow(nn.Module):
         """Carry latents ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask."""
 
         def field(x: Tensor, t: Tensor) -> Tensor:
-            return self.velocity(x, t).float()
+            return cast(Tensor, self.velocity(x, t).float())
 
         return integrate(field, x.float(), t_0, t_1, solver)
 

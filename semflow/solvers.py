@@ -6,6 +6,7 @@ velocity is counted (NFE), and a fixed-step solver makes exactly ``stages * step
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def integrate(field: Field, x: Tensor, t_0: float, t_1: float, solver: Solver) -
     if tableau.error:
         return _adaptive(field, x, t_0, t_1, solver, tableau)
     times = torch.linspace(t_0, t_1, solver.steps + 1, dtype=torch.float64).tolist()
-    for t, t_next in zip(times, times[1:], strict=False):
+    for t, t_next in itertools.pairwise(times):
         start, step = x.new_full((len(x),), t, dtype=torch.float32), t_next - t
         slopes: list[Tensor] = []
         for c, a in zip(tableau.c, tableau.a, strict=True):

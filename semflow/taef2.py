@@ -26,9 +26,7 @@ class _Block(nn.Module):
 
     def __init__(self, pooled: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Sequential(
-            _conv(64, 64), nn.ReLU(), _conv(64, 64), nn.ReLU(), _conv(64, 64)
-        )
+        self.conv = nn.Sequential(_conv(64, 64), nn.ReLU(), _conv(64, 64), nn.ReLU(), _conv(64, 64))
         self.pool = (
             nn.Sequential(
                 nn.Conv2d(64, 256, 1, bias=False),

@@ -37,7 +37,7 @@ _SD15: dict[str, Any] = {
 class Velocity(nn.Module):
     """``v(x_t, t)``: a diffusers UNet, under the null prompt where it wants a condition."""
 
-    def __init__(self, unet: nn.Module, null_prompt: Tensor | None = None) -> None:
+    def __init__(self, unet: Any, null_prompt: Tensor | None = None) -> None:
         """Wrap ``unet``; ``null_prompt`` ``[1, L, D]`` is the text encoder's empty sentence."""
         super().__init__()
         self.unet = unet

@@ -1,0 +1,36 @@
+# make demo   set up .venv, then run the main job end to end (no GPU, no account, no network
+#             beyond the package registry)
+# make test   set up .venv, then run every check and test
+#
+# torch comes first, at a version whose build for this machine is known: a plain range would pull
+# the newest one with gigabytes of CUDA. For another build: make demo TORCH='torch==2.12.*'
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check install clean
+
+demo: install
+	$(BIN)/python pipelines/demo.py
+
+test: install check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out mlflow.db mlartifacts

@@ -1,0 +1,104 @@
+"""What label and synthesize share: names, actors, files, a table, and a summary that ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from infra import storage, tracking
+from pipelines import config, sharded
+from pipelines.latents import parquet_bytes
+from pipelines.predictors import ModelOptions, Predictor
+from pipelines.sharded import Row
+
+TABLE = "table"
+Files = Mapping[str, Callable[[], bytes]]
+"""Files to make: path below the output, and what makes its bytes."""
+
+
+def unique_names(paths: Sequence[str]) -> list[str]:
+    """A name for each path: without its suffix, unless two would then be alike."""
+    stems = [os.path.splitext(path)[0] for path in paths]
+    count = Counter(stems)
+    return [stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+
+
+def model_stage(
+    dataset: ray.data.Dataset,
+    predictor: type[Predictor],
+    arguments: tuple[Any, ...],
+    options: ModelOptions,
+    gpus: float,
+) -> ray.data.Dataset:
+    """Run batches through a pool of actors that hold the model."""
+    return dataset.map_batches(
+        predictor,
+        fn_constructor_args=arguments,
+        batch_size=options.batch_size,
+        compute=ray.data.ActorPoolStrategy(size=options.actors),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
+
+
+def rows_of(columns: Mapping[str, Any]) -> list[Row]:
+    """Columns as rows."""
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def write_shard(output: str, shard: str, table: pa.Table, files: Files, metadata: str) -> Row:
+    """Write a shard's files, side by side since storage makes one wait, then its table."""
+
+    def write(file: tuple[str, Callable[[], bytes]]) -> None:
+        path, make = file
+        storage.write_bytes(storage.join(output, path), make())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, files.items()))
+    data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": metadata}), table.num_rows)
+    path = f"{shard}.parquet"
+    storage.write_bytes(storage.join(output, path), data)
+    return {"path": path, "rows": table.num_rows, "sha256": storage.digest(data)}
+
+
+def produce(
+    job: sharded.ShardedJob, cfg: Any, summary: str, inputs: Sequence[Row], more: Row
+) -> Row:
+    """Run a job to its summary, the file that makes the product whole; or find it there.
+
+    Raises:
+        ValueError: when the output holds other work.
+        TooManyBad: when too many inputs cannot be used.
+    """
+    sharded.start(job.output, job.fingerprint, overwrite=cfg.overwrite)
+    location = storage.join(job.output, summary)
+    if storage.exists(location):
+        print(f"{job.output} is finished: nothing to do")
+        return dict(storage.read_json(location))
+    with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
+        records = sharded.run(job, TABLE, inputs)
+        quarantined = sharded.quarantine_lines(records)
+        for line in quarantined[:10]:
+            print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)
+        keys = ("path", "rows", "sha256")
+        shards = [{key: record[key] for key in keys} for record in records if "path" in record]
+        result = {
+            "fingerprint": job.fingerprint,
+            "model": cfg.model,
+            **more,
+            "rows": sum(shard["rows"] for shard in shards),
+            "shards": shards,
+            "quarantined": quarantined,
+        }
+        storage.write_json(location, result)
+        run.metrics({"rows": result["rows"], "quarantined": len(quarantined)})
+    return result
