@@ -1,0 +1,72 @@
+import json
+
+import pytest
+import torch
+
+from semflow import Perturbation, SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow.sampler import Defaults
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    defaults = Defaults(
+        height=32, width=48, segment=Solver(steps=1), synthesize=Solver(name="heun", steps=3)
+    )
+    return SemFlow(
+        make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
+        make_palette("sphere", ["sky", "road", "tree"]), defaults, {"step": 7},
+    ).eval()  # fmt: skip
+
+
+def images(count=2):
+    return torch.rand(count, 3, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_segment_uses_the_models_solver_or_the_callers(model):
+    result = model.segment(images())
+    assert result.ids.shape == (2, 32, 48)
+    assert result.nfe == 1
+    assert model.segment(images(), Solver(name="rk4", steps=2)).nfe == 8
+    x_0 = model.autoencoder.encode(images()).mean
+    with torch.inference_mode():  # one Euler step, by hand
+        expected = model.autoencoder.decode(x_0 + model.velocity(x_0, torch.zeros(2)))
+    torch.testing.assert_close(result.picture, expected)
+
+
+def test_an_image_can_be_made_again_from_its_seed_alone(model):
+    ids = torch.randint(0, 3, (2, 32, 48))
+    together = model.synthesize(ids, [11, 12])
+    alone = model.synthesize(ids[1:], [12])
+    torch.testing.assert_close(together.images[1:], alone.images, rtol=0, atol=1e-5)
+    other = model.synthesize(ids[1:], [13]).images
+    assert not torch.allclose(alone.images, other, atol=1e-3)
+    assert together.nfe == 6
+    assert together.images.abs().max() <= 1
+
+
+def test_a_model_survives_its_folder(model, tmp_path):
+    model.save(tmp_path)
+    again = SemFlow.load(tmp_path)
+    assert torch.equal(model.segment(images()).ids, again.segment(images()).ids)
+    assert again.defaults == model.defaults
+    assert again.palette == model.palette
+    assert again.provenance == {"step": 7}
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no model_index\.json"):
+        SemFlow.load(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "SemFlow", "format": 99}))
+    with pytest.raises(ValueError, match="format 99"):
+        SemFlow.load(tmp_path)
+
+
+def test_an_unsafe_perturbation_or_size_is_refused(model):
+    with pytest.raises(ValueError, match="could turn class"):
+        model.synthesize(torch.zeros(1, 32, 48), [0], perturbation=Perturbation(amplitude=0.9))
+    with pytest.raises(ValueError, match="could turn class"):
+        model.with_defaults(perturbation=Perturbation(amplitude=0.9))
+    with pytest.raises(ValueError, match="divide"):
+        model.with_defaults(height=30)

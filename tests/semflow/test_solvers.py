@@ -1,0 +1,141 @@
+import math
+
+import pytest
+import torch
+
+from semflow import Solver, integrate
+from semflow.solvers import TABLEAUX
+
+FIXED = [name for name, tableau in TABLEAUX.items() if not tableau.error]
+
+
+def field(x, t):
+    """dx/dt = x cos t, whose solution is x(0) exp(sin t): not linear in t, not autonomous."""
+    return x * torch.cos(t).reshape(-1, 1).to(x.dtype)
+
+
+def exact(x, t_0, t_1):
+    return x * math.exp(math.sin(t_1) - math.sin(t_0))
+
+
+def start():
+    return torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
+
+
+def precise(x, t):
+    """The same field with times in float64: solvers hand over float32, which ends at 1e-7."""
+    return x * torch.cos(t.double()).reshape(-1, 1)
+
+
+def slope_of(errors, steps):
+    """Observed order: the slope of log error over log step size."""
+    x = -torch.tensor(steps, dtype=torch.float64).log()
+    y = torch.tensor(errors, dtype=torch.float64).log()
+    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (1.0, 0.0)])
+@pytest.mark.parametrize("name", FIXED)
+def test_order_of_convergence_is_the_theory(name, ends):
+    steps = {"euler": [64, 128, 256, 512], "rk4": [4, 6, 8, 12]}.get(name, [16, 32, 64, 128])
+    errors = [
+        float(
+            (
+                integrate(precise, start(), *ends, Solver(name=name, steps=n)).x
+                - exact(start(), *ends)
+            )
+            .abs()
+            .max()
+        )
+        for n in steps
+    ]
+    assert slope_of(errors, steps) == pytest.approx(TABLEAUX[name].order, abs=0.1)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_forth_and_back_returns_to_the_start_at_the_solvers_order(name):
+    steps = {"euler": [64, 128, 256, 512], "rk4": [4, 6, 8, 12]}.get(name, [16, 32, 64, 128])
+    errors = []
+    for n in steps:
+        solver = Solver(name=name, steps=n)
+        there = integrate(precise, start(), 0.0, 1.0, solver).x
+        back = integrate(precise, there, 1.0, 0.0, solver).x
+        errors.append(float((back - start()).abs().max()))
+    # Symmetric error terms may cancel forth and back: never worse than the order, sometimes better.
+    assert slope_of(errors, steps) > TABLEAUX[name].order - 0.1
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (1.0, 0.0)])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
+def test_dopri5_meets_its_tolerance(tolerance, ends):
+    solver = Solver(name="dopri5", rtol=tolerance, atol=tolerance)
+    solution = integrate(precise, start(), *ends, solver)
+    error = (solution.x - exact(start(), *ends)).abs()
+    # The tolerance bounds each step; over a unit of time a few steps' errors add up.
+    assert (error <= 5 * tolerance * (1 + start().abs() * math.e)).all()
+
+
+def test_dopri5_takes_more_evaluations_for_a_smaller_tolerance():
+    nfe = [
+        integrate(precise, start(), 0.0, 1.0, Solver(name="dopri5", rtol=tol, atol=tol)).nfe
+        for tol in (1e-2, 1e-5, 1e-8)
+    ]
+    assert nfe == sorted(nfe)
+    assert nfe[0] < nfe[-1]
+
+
+@pytest.mark.parametrize("name", list(TABLEAUX))
+@pytest.mark.parametrize("steps", [1, 7, 25, 30, 60])
+def test_evaluations_are_counted_and_as_many_as_asked(name, steps):
+    calls = 0
+
+    def counting(x, t):
+        nonlocal calls
+        calls += 1
+        assert t.shape == (2,)
+        return field(x, t)
+
+    solver = Solver(name=name, steps=steps)
+    solution = integrate(counting, start().float(), 0.0, 1.0, solver)
+    assert solution.nfe == calls
+    if not solver.adaptive:
+        assert calls == solver.nfe == steps * TABLEAUX[name].stages
+
+
+@pytest.mark.parametrize("name", list(TABLEAUX))
+def test_a_constant_velocity_is_solved_exactly_in_one_step(name):
+    x, v = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
+    solution = integrate(lambda x, t: v, x, 0.0, 1.0, Solver(name=name, steps=1))
+    torch.testing.assert_close(solution.x, x + v, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adaptive_result_does_not_depend_on_the_batch():
+    def stiff(x, t):  # each row has a speed of its own
+        return -x * torch.tensor([[1.0], [40.0]], dtype=x.dtype)[: len(x)]
+
+    solver = Solver(name="dopri5", rtol=1e-4, atol=1e-4)
+    both = integrate(stiff, start(), 0.0, 1.0, solver)
+    alone = integrate(stiff, start()[:1], 0.0, 1.0, solver)
+    torch.testing.assert_close(both.x[:1], alone.x, rtol=0, atol=0)
+    assert both.steps > alone.steps
+
+
+def test_dopri5_says_when_it_gives_up():
+    solver = Solver(name="dopri5", rtol=1e-10, atol=1e-10, max_steps=3)
+    with pytest.raises(RuntimeError, match="in 3 steps"):
+        integrate(precise, start(), 0.0, 1.0, solver)
+
+
+@pytest.mark.parametrize("name", list(TABLEAUX))
+def test_tableaux_are_consistent(name):
+    tableau = TABLEAUX[name]
+    assert sum(tableau.b) == pytest.approx(1)
+    for c, a in zip(tableau.c, tableau.a, strict=True):
+        assert sum(a) == pytest.approx(c)
+    assert sum(tableau.error) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"name": "leapfrog"}, {"atol": 0.0}])
+def test_a_wrong_solver_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"step|solver|atol"):
+        Solver(**wrong)
