@@ -1,0 +1,41 @@
+"""Corpora for tests: small real folders, good and bad."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("sky", "road", "tree")
+
+
+def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def scene(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A photo and its ids: three bands whose colours follow the class, with noise."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((height, width), np.uint8)
+    first, second = sorted(rng.integers(4, height - 4, 2))
+    ids[first:], ids[second:] = 1, 2
+    colours = np.array([[120, 170, 240], [90, 90, 90], [40, 130, 50]], np.float64)
+    image = colours[ids] + rng.normal(0, 8, (height, width, 3))
+    return image.clip(0, 255).astype(np.uint8), ids
+
+
+def write_pair(root: Path, split: str, name: str, image: bytes, mask: bytes, kind: str) -> None:
+    for folder, data, suffix in (("images", image, kind), ("masks", mask, "png")):
+        path = root / folder / split / f"{name}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def write_good(root: Path, split: str, count: int, start: int = 0) -> None:
+    for number in range(start, start + count):
+        image, ids = scene(number)
+        write_pair(root, split, f"{number:04d}", encoded(image), encoded(ids), "png")

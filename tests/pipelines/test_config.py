@@ -1,0 +1,83 @@
+import pytest
+from pydantic import ValidationError
+
+from pipelines import config
+from pipelines.encode import EncodeConfig
+from pipelines.evaluate import EvaluateConfig
+from pipelines.label import LabelConfig
+from pipelines.predictors import SolverChoice
+from pipelines.presets import ENCODE, TRAIN
+from pipelines.synthesize import SynthesizeConfig
+from pipelines.trainconfig import TrainConfig
+from semflow import Solver
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_a_preset_survives_the_way_to_the_workers(name):
+    preset = TRAIN[name][1]
+    assert config.from_dict(TrainConfig, config.to_dict(preset)) == preset
+
+
+def test_an_unknown_key_is_refused_by_name():
+    data = config.to_dict(TRAIN["digits"][1])
+    with pytest.raises(ValidationError, match=r"objective\.weigth"):
+        config.from_dict(TrainConfig, data | {"objective": {"weigth": 1}})
+
+
+def test_dotted_flags_override_a_preset():
+    args = ["camvid", "--corpus.root", "/x", "--perturbation.amplitude", "0.1", "--overwrite"]
+    cfg = config.parse(EncodeConfig, None, ENCODE, args)
+    assert cfg.corpus.root == "/x"
+    assert cfg.perturbation.amplitude == 0.1
+    assert cfg.overwrite
+    assert cfg.width == 128
+    assert cfg.corpus.classes == ENCODE["camvid"][1].corpus.classes
+
+
+def test_a_typo_is_answered_with_the_right_name(capsys):
+    with pytest.raises(SystemExit):
+        config.parse(TrainConfig, None, TRAIN, ["digits", "--leraning-rate", "1"])
+    with pytest.raises(SystemExit):
+        config.parse(TrainConfig, None, TRAIN, ["digits", "--warmup-step", "1"])
+    assert "--warmup-steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "presets"),
+    [(EncodeConfig, ENCODE), (TrainConfig, TRAIN), (LabelConfig, None), (SynthesizeConfig, None),
+     (EvaluateConfig, None)],
+)  # fmt: skip
+def test_every_option_is_explained_in_the_help(kind, presets, capsys):
+    with pytest.raises(SystemExit):
+        config.parse(kind, "doc", presets, [*([next(iter(presets))] if presets else []), "--help"])
+    text = capsys.readouterr().out
+    assert len(text) > 1500
+    for field in kind.__dataclass_fields__.values():
+        if field.type in ("int", "float", "str", "bool"):
+            assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    assert TrainConfig(batch_size=32, workers=4).micro_batch(4) == 8
+    with pytest.raises(ValueError, match="does not divide"):
+        TrainConfig(batch_size=10, workers=4)
+    with pytest.raises(ValueError, match="does not divide"):
+        TrainConfig(batch_size=32, workers=2, micro_batch_size=5)
+
+
+def test_a_solver_choice_changes_only_what_it_names():
+    assert SolverChoice().over(Solver(steps=7)) == Solver(steps=7)
+    assert SolverChoice(name="heun").over(Solver(steps=7)) == Solver(name="heun", steps=7)
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    assert config.fingerprint({"a": 1, "b": 2}) == config.fingerprint({"b": 2, "a": 1})
+    assert config.fingerprint({"a": 1}) != config.fingerprint({"a": 2})
+
+
+def test_paths_become_absolute_and_uris_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = EvaluateConfig(model="m", data="s3://bucket/x")
+    cfg = config.absolute_paths(cfg, "model", "data")
+    assert cfg.model == str(tmp_path / "m")
+    assert cfg.data == "s3://bucket/x"
