@@ -27,7 +27,9 @@ ENCODE = {
     ),
     "digits": (
         "The demo's scenes of handwritten digits at 64x64, lossless.",
-        EncodeConfig(corpus=Corpus(classes=digits.CLASSES), height=64, width=64, palette="sphere"),
+        EncodeConfig(
+            corpus=Corpus(classes=digits.CLASSES), height=64, width=64, palette="sphere", draws=2
+        ),
     ),
     "folder": (
         "Any photos and masks in folders; name the classes and the autoencoder.",
@@ -58,7 +60,7 @@ TRAIN = {
         "The demo's: minutes on two cores, on what encode.py digits makes.",
         TrainConfig(
             velocity="small",
-            flow=RectifiedFlow(at_image=0.5, at_mask=0.15),
+            flow=RectifiedFlow(at_image=0.6, at_mask=0.15),
             objective=Objective(anchor_weight=1.0),
             online_masks=True,
             steps=2000,
@@ -69,7 +71,7 @@ TRAIN = {
             validate_every=500,
             checkpoint_every=500,
             segment=Solver(steps=1),
-            synthesize=Solver(steps=10),
+            synthesize=Solver(steps=1),
         ),
     ),
     "paper": (
