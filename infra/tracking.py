@@ -8,6 +8,7 @@ not be sent is said at the end.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -178,7 +179,7 @@ def _open(job: str, output: str) -> Handle | None:
         client = _client(uri)
         if storage.exists(record):
             before = storage.read_json(record)
-            if before["uri"] == uri:
+            if before["uri"] == _safe(uri):
                 client.set_terminated(before["run_id"], "RUNNING")
                 return Handle(uri, before["run_id"])
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -189,18 +190,18 @@ def _open(job: str, output: str) -> Handle | None:
             experiment_id = experiment.experiment_id
         name = f"{job} {output.rstrip('/').rpartition('/')[2]}"
         started = client.create_run(experiment_id, run_name=name, tags={"job": job})
-        storage.write_json(record, {"uri": uri, "run_id": started.info.run_id})
+        storage.write_json(record, {"uri": _safe(uri), "run_id": started.info.run_id})
         return Handle(uri, started.info.run_id)
     except Exception as error:  # as above
         print(f"warning: MLflow at {_safe(uri)} is away: {_brief(error)}", file=sys.stderr)
         return None
 
 
-def _safe(uri: str) -> str:
-    """A URI without its credentials."""
-    scheme, found, rest = uri.partition("://")
-    return f"{scheme}{found}{rest.rpartition('@')[2]}" if found else uri
+def _safe(text: str) -> str:
+    """A text without the credentials of the URIs in it."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {_safe(lines[0])[:200]}"

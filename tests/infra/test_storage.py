@@ -1,0 +1,47 @@
+import pytest
+
+from infra import storage
+
+
+def test_bytes_come_back_and_nothing_partial_stays(tmp_path):
+    uri = storage.join(str(tmp_path), "deep/ünï cødé", "a.bin")
+    storage.write_bytes(uri, b"one")
+    storage.write_bytes(uri, b"two")
+    assert storage.read_bytes(uri) == b"two"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.bin"]
+
+
+def test_file_uris_and_memory_are_storage_too(tmp_path):
+    for uri in (f"file://{tmp_path}/x.json", "memory://test/x.json"):
+        storage.write_json(uri, {"a": [1, 2]})
+        assert storage.exists(uri)
+        assert storage.read_json(uri) == {"a": [1, 2]}
+        assert storage.list_files(uri.rpartition("/")[0], (".json",)) == ["x.json"]
+        storage.remove(uri)
+        assert not storage.exists(uri)
+
+
+def test_listing_is_sorted_relative_and_without_hidden_files(tmp_path):
+    for name in ("b.PNG", "a/c.png", ".hidden.png", "a/d.txt"):
+        storage.write_bytes(f"{tmp_path}/{name}", b"")
+    assert storage.list_files(str(tmp_path), (".png",)) == ["a/c.png", "b.PNG"]
+    with pytest.raises(FileNotFoundError, match="nothing at"):
+        storage.list_files(f"{tmp_path}/none")
+
+
+def test_folders_go_up_and_come_down(tmp_path):
+    storage.write_bytes(f"{tmp_path}/a/b/c.txt", b"x")
+    storage.upload_folder(tmp_path / "a", "memory://models/m")
+    with storage.local_folder("memory://models/m") as folder, open(f"{folder}/b/c.txt") as file:
+        assert file.read() == "x"
+
+
+def test_relative_paths_become_absolute_and_a_jobs_copy_is_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("out/x") == f"{tmp_path}/out/x"
+    assert storage.absolute("s3://bucket/x") == "s3://bucket/x"
+    copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    storage.absolute("out/x")
+    assert "Give an absolute path or a URI" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""Label, synthesize, evaluate: complete, reproducible, and readable by others."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.evaluate import EvaluateConfig, evaluate
+from pipelines.label import LabelConfig, label
+from pipelines.predictors import ModelOptions, SolverChoice
+from pipelines.synthesize import SynthesizeConfig, synthesize
+from semflow import SemFlow
+from tests.pictures import encoded, scene
+
+
+@pytest.fixture(scope="module")
+def labels(ray_session, model, tmp_path_factory):
+    photos, output = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("labels") / "out"
+    for number in range(10):
+        image, _ = scene(number, 40 + number, 60)
+        (photos / f"deep {number % 2}").mkdir(exist_ok=True)
+        (photos / f"deep {number % 2}/ünï {number}.png").write_bytes(encoded(image))
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    cfg = LabelConfig(
+        model=str(model), images=str(photos), output=str(output), photos_per_shard=4,
+        max_bad_share=0.2, actors=ModelOptions(batch_size=3),
+    )  # fmt: skip
+    return cfg, photos, label(cfg)
+
+
+def test_each_photo_has_an_index_mask_of_its_own_size(labels, model):
+    cfg, photos, summary = labels
+    assert summary["rows"] == 10
+    assert [Path(line["file"]).name for line in summary["quarantined"]] == ["broken.jpg"]
+    semflow = SemFlow.load(model)
+    for photo in photos.rglob("*.png"):
+        mask = Image.open(Path(cfg.output) / "masks" / photo.relative_to(photos))
+        assert mask.mode == "P"
+        assert mask.size == Image.open(photo).size
+        assert np.asarray(mask).max() < 3
+        colours = np.asarray(mask.convert("RGB")).reshape(-1, 3)
+        assert set(map(tuple, colours.tolist())) <= set(semflow.palette.colours)
+
+
+def test_masks_are_what_the_model_says(labels, model):
+    cfg, photos, _ = labels
+    photo = photos / "deep 0/ünï 0.png"
+    resized = Image.open(photo).resize((48, 32), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(resized)).movedim(-1, 0)[None] / 127.5 - 1
+    ids = SemFlow.load(model).segment(pixels).ids[0].byte().numpy()
+    expected = Image.fromarray(ids).resize((60, 40), Image.Resampling.NEAREST)
+    written = Image.open(Path(cfg.output) / "masks/deep 0/ünï 0.png")
+    assert np.mean(np.asarray(written) == np.asarray(expected)) > 0.999  # rounding at borders
+
+
+def test_the_table_has_a_row_for_each_mask(labels):
+    cfg, _, _ = labels
+    table = pq.read_table(Path(cfg.output) / "table").to_pylist()
+    assert len(table) == 10
+    assert len({row["image"] for row in table}) == 10
+    for row in table:
+        mask = np.asarray(Image.open(Path(cfg.output) / row["mask"]))
+        assert mask.shape == (row["height"], row["width"])
+        assert sum(row["class_share"]) == pytest.approx(1)
+        assert 0 <= row["mean_margin"] <= 1
+
+
+def test_a_finished_label_does_nothing_and_another_is_refused(labels, capsys):
+    cfg, _, summary = labels
+    assert label(cfg) == summary
+    assert "nothing to do" in capsys.readouterr().out
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="another configuration"):
+        label(replace(cfg, solver=SolverChoice(steps=2)))
+
+
+@pytest.fixture(scope="module")
+def images(ray_session, model, tmp_path_factory):
+    masks, output = tmp_path_factory.mktemp("masks"), tmp_path_factory.mktemp("images") / "out"
+    for number in range(3):
+        (masks / f"{number}.png").write_bytes(encoded(scene(number)[1]))
+    (masks / "colours.png").write_bytes(encoded(scene(0)[0]))
+    cfg = SynthesizeConfig(
+        model=str(model), masks=str(masks), output=str(output), samples=3, images_per_shard=4,
+        max_bad_share=0.3,
+    )  # fmt: skip
+    return cfg, masks, synthesize(cfg)
+
+
+def test_every_image_can_be_made_again_from_its_recorded_seed(images, model):
+    cfg, masks, summary = images
+    assert summary["rows"] == 9
+    assert len(summary["quarantined"]) == 3  # one bad mask, thrice asked for
+    semflow = SemFlow.load(model)
+    table = pq.read_table(Path(cfg.output) / "table").to_pylist()
+    assert len({row["seed"] for row in table}) == 9
+    for row in table[:4]:
+        ids = np.asarray(Image.open(Path(cfg.output) / row["mask"]))
+        source = Image.open(masks / row["source_mask"]).resize((48, 32), Image.Resampling.NEAREST)
+        assert np.array_equal(ids, np.asarray(source))
+        again = semflow.synthesize(torch.from_numpy(ids.copy())[None], [row["seed"]]).images[0]
+        written = torch.from_numpy(np.array(Image.open(Path(cfg.output) / row["image"])))
+        expected = ((again + 1) * 127.5).round().byte().movedim(0, -1)
+        assert (expected.int() - written.int()).abs().max() <= 1  # batches round differently
+
+
+def test_synthesized_images_are_a_corpus(images):
+    from pipelines.corpora import Corpus, list_pairs
+
+    cfg, _, _ = images
+    pairs, bad = list_pairs(Corpus(root=cfg.output, images="images", masks="masks"), "train")
+    assert len(pairs) == 9
+    assert not bad
+
+
+def test_the_report_says_what_the_model_does(latents, model, tmp_path, ray_session):
+    cfg = EvaluateConfig(model=str(model), data=str(latents), output=str(tmp_path), pictures=2)
+    result = evaluate(cfg)
+    assert result["images"] == 6
+    assert 0 <= result["segmentation"]["miou"] <= 1
+    assert result["segmentation"]["nfe"] == 1
+    assert result["synthesis"]["nfe"] == 2
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["segmentation"] == result["segmentation"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "tree" in page
+    # The score is that of the model itself, on the same rows.
+    from pipelines.latents import read_manifest
+    from pipelines.validate import read_rows
+    from semflow import ConfusionMatrix
+
+    x_0, ids = read_rows(read_manifest(str(latents)), "val", 6)
+    confusion = ConfusionMatrix(3)
+    confusion.update(SemFlow.load(model).segment_latents(x_0).ids, ids)
+    assert result["segmentation"]["miou"] == pytest.approx(confusion.miou, abs=1e-3)
+
+
+def test_a_model_of_other_classes_is_refused(latents, model, tmp_path):
+    index = json.loads((model / "model_index.json").read_text())
+    index["palette"]["names"] = ["a", "b", "c"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="the model knows the classes"):
+        evaluate(EvaluateConfig(model=str(tmp_path), data=str(latents), output=str(tmp_path / "o")))
+    with pytest.raises(ValueError, match="no SemFlow model"):
+        label(LabelConfig(model=str(latents), images=str(latents), output=str(tmp_path / "o")))
