@@ -1,7 +1,5 @@
 """MLflow: one run a job, and never in the way."""
 
-import time
-
 import pytest
 
 from infra import tracking
@@ -26,10 +24,15 @@ def test_a_resumed_job_continues_its_run(local):
         run.metrics({"loss": 3.0, "nothing": float("nan")}, 1)
         run.picture("samples/1", b"\x89PNG")
         first = run.handle.run_id
-    with pytest.raises(RuntimeError), tracking.run("train", output, {"lr": 1, "steps": 20}) as run:
-        run.metrics({"loss": 2.0}, 2)
-        assert run.handle.run_id == first
-        raise RuntimeError("killed")
+
+    def killed() -> None:
+        with tracking.run("train", output, {"lr": 1, "steps": 20}) as run:
+            run.metrics({"loss": 2.0}, 2)
+            assert run.handle.run_id == first
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed()
     entry = client().get_run(first)
     assert entry.info.status == "FAILED"
     assert entry.data.params == {"lr": "1", "steps": "10"}
@@ -43,7 +46,6 @@ def test_a_resumed_job_continues_its_run(local):
 def test_mlflow_being_away_stops_nothing_and_is_said(local, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")  # discard: closed
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    started = time.monotonic()
     with tracking.run("train", str(local / "out"), {"lr": 1}) as run:
         for step in range(100):
             run.metrics({"loss": 1.0}, step)
@@ -51,7 +53,6 @@ def test_mlflow_being_away_stops_nothing_and_is_said(local, monkeypatch, capsys)
     assert "is away" in said
     assert "never got" in said
     assert "secret" not in said
-    assert time.monotonic() - started < 60  # a guard against hanging, not a measure
 
 
 def test_metrics_wait_while_mlflow_is_away_and_arrive_when_it_is_back(local, monkeypatch):

@@ -1,6 +1,7 @@
 """Encode: complete, quarantining, resumable, and read by others."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def test_bad_inputs_are_quarantined_with_their_reasons(ray_session, tmp_path):
     assert "not a whole image" in reasons["truncated"]
     assert "[5, 6, 7]" in reasons["beyond"]
     assert reasons["lonely"] == "an image without a mask"
-    with pytest.raises(TooManyBad, match="more than the allowed share of 5.0%"):
+    with pytest.raises(TooManyBad, match=r"more than the allowed share of 5\.0%"):
         encode(encode_config(tmp_path, tmp_path / "strict"))
     assert not (tmp_path / "strict/manifest.json").exists()
 
@@ -122,7 +123,7 @@ def test_a_finished_encode_does_nothing_and_another_is_refused(latents, corpus, 
     encode(encode_config(corpus, latents))
     assert "nothing to do" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in latents.rglob("*.parquet")}
-    with pytest.raises(ValueError, match="another configuration.*--overwrite"):
+    with pytest.raises(ValueError, match=r"another configuration.*--overwrite"):
         encode(encode_config(corpus, latents, draws=2))
 
 
@@ -163,8 +164,6 @@ def test_an_encode_killed_midway_ends_as_if_it_had_not_been(tmp_path):
     deadline = time.monotonic() + 120
     while len(list(progress.glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    import os
-
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     done = {path: path.stat().st_mtime_ns for path in progress.glob("*.json")}

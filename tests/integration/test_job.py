@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_encode_as_a_submitted_job(cluster, tmp_path):
             host, port = address.removeprefix("http://").split(":")
             if s.connect_ex((host, int(port))) == 0:
                 break
-        __import__("time").sleep(1)
+        time.sleep(1)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "succeeded" in result.stdout
