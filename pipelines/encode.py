@@ -232,7 +232,7 @@ def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict
             if seen >= limit:
                 break
             rows = read_row_groups(manifest.shard_uri(shard), [group], ["mask_draws", "mask"])
-            clean = torch.from_numpy(rows["mask_draws"][: limit - seen, 0]).float()
+            clean = torch.tensor(rows["mask_draws"][: limit - seen, 0]).float()
             truth = [np.asarray(pixels.open_image(mask)) for mask in rows["mask"][: limit - seen]]
             with torch.inference_mode():
                 decoded = manifest.palette.decode(model.decode(clean))

@@ -73,6 +73,9 @@ class Worker:
         self.engine, self.schedule = start_engine(cfg, velocity, self.world)
         self.ema = EMA(self.engine.module.parameters(), cfg.ema_decay)
         torch.manual_seed(cfg.seed + 1 + self.rank)  # of dropout, where a model has any
+        # DeepSpeed keeps no gradient norm where it leaves the optimizer as it is.
+        self.plain = cfg.zero_stage == 0 and cfg.precision == "fp32"
+        self.norm: torch.Tensor | None = None
         self.step = 0
         self.run = None
         if self.rank == 0:
@@ -125,6 +128,9 @@ class Worker:
             class_weights=self.class_weights,
         )  # fmt: skip
         self.engine.backward(loss.total)
+        if self.plain and self.engine.is_gradient_accumulation_boundary():
+            grads = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+            self.norm = torch.nn.utils.get_total_norm(grads)
         self.engine.step()
         return Loss(*(part.detach() for part in loss))
 
@@ -153,7 +159,7 @@ class Worker:
         torch.distributed.all_reduce(means)
         total, velocity, anchor = (means / self.world).tolist()
         seconds = time.perf_counter() - self.rates.started
-        norm = self.engine.get_global_grad_norm()
+        norm = self.norm if self.plain else self.engine.get_global_grad_norm()
         values = {
             "loss": total,
             "loss_velocity": velocity,

@@ -101,4 +101,4 @@ def produce(
         }
         storage.write_json(location, result)
         run.metrics({"rows": result["rows"], "quarantined": len(quarantined)})
-    return result
+    return dict(storage.read_json(location))
