@@ -60,7 +60,8 @@ def main() -> None:
     if not (corpus / "whole").exists():
         digits.write_corpus(corpus, train=cfg.train_scenes, val=cfg.val_scenes)
         (corpus / "whole").touch()
-    ray.init(logging_level=logging.WARNING)
+    # "local": not a cluster that somebody else left running on this machine.
+    ray.init(os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.WARNING)
     environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     for command in commands(cfg):
         shown = shlex.join(["python", f"pipelines/{command[0]}", *command[1:]])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -327,6 +328,8 @@ def main() -> None:
 
     cfg = config.parse(EncodeConfig, __doc__, ENCODE)
     cfg = config.absolute_paths(cfg, "output", "corpus.root")
+    if Path(cfg.autoencoder).is_dir():  # else a hub id, or the name of one of ours
+        cfg = config.absolute_paths(cfg, "autoencoder")
     raydata.init(cfg.ray.address)
     manifest = encode(cfg)
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())

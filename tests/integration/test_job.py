@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,17 +25,20 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster():
     """A head node of its own, with a dashboard, on loopback; stopped by its process group."""
     ray = shutil.which("ray", path=str(Path(sys.executable).parent))
     assert ray
-    gcs, dashboard = free_port(), free_port()
+    gcs, dashboard, agent = free_port(), free_port(), free_port()
+    # A short path, for Unix sockets; not /tmp/ray, where other Rays look for a running one.
+    temp = tempfile.mkdtemp(prefix="semflow-ray-")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     head = subprocess.Popen(
         [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
          "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--num-cpus=3",
-         "--disable-usage-stats"],
+         # The agent takes jobs; its usual port belongs to the Ray of the other tests.
+         f"--dashboard-agent-listen-port={agent}", f"--temp-dir={temp}", "--disable-usage-stats"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
@@ -44,6 +48,7 @@ def cluster(tmp_path):
         head.wait(30)
     except subprocess.TimeoutExpired:
         os.killpg(head.pid, 9)
+    shutil.rmtree(temp, ignore_errors=True)
 
 
 def test_encode_as_a_submitted_job(cluster, tmp_path):
@@ -60,13 +65,13 @@ def test_encode_as_a_submitted_job(cluster, tmp_path):
         "--autoencoder", "space-to-depth", "--output", str(tmp_path / "latents"),
     ]  # fmt: skip
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
-    for _ in range(60):  # the dashboard comes up some seconds after the head
-        with socket.socket() as s:
-            host, port = address.removeprefix("http://").split(":")
-            if s.connect_ex((host, int(port))) == 0:
-                break
-        time.sleep(1)
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    for _ in range(30):  # the dashboard and its agent come up some seconds after the head
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300
+        )
+        if "No available agent" not in result.stderr and "Failed to connect" not in result.stderr:
+            break
+        time.sleep(2)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "succeeded" in result.stdout
     assert read_manifest(str(tmp_path / "latents")).splits["train"].rows == 6
