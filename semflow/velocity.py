@@ -19,7 +19,7 @@ TIME_SCALE = 1000.0
 """The UNet is fed ``1000 t``, the range of Stable Diffusion's time steps (released code)."""
 
 _CONVOLUTIONAL: dict[str, dict[str, Any]] = {
-    # About 2, 7 and 60 million parameters.
+    # About 3, 7 and 88 million parameters.
     "tiny": {"block_out_channels": (48, 96, 128), "layers_per_block": 1, "norm_num_groups": 16},
     "small": {"block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 16},
     "base": {"block_out_channels": (128, 256, 384, 512), "layers_per_block": 2, "attention": 2},
