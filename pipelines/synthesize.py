@@ -44,8 +44,8 @@ class SynthesizeConfig:
     """Images of each mask."""
     seed: int = 0
     """All seeds follow from it and the masks' names."""
-    ignore_ids: tuple[int, ...] = (255,)
-    """Ids in the masks that stand for no class."""
+    ignore_ids: tuple[int, ...] | None = None
+    """Ids in the masks that stand for no class; as in the model's own corpus when not given."""
     solver: SolverChoice = field(default_factory=SolverChoice)
     """Instead of the model's own."""
     actors: ModelOptions = field(default_factory=ModelOptions)
@@ -116,6 +116,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     """
     index = read_model_index(cfg.model)
     palette, defaults = Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+    ignore_ids = defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
     paths = storage.list_files(cfg.masks, corpora.MASKS)
     if not paths:
         raise ValueError(f"no masks in {cfg.masks} ({', '.join(corpora.MASKS)})")
@@ -127,11 +128,11 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     ]  # fmt: skip
     fingerprint = config.fingerprint(
         [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.images_per_shard,
-         list(cfg.ignore_ids), [(row["name"], row["seed"]) for row in inputs]]
+         list(ignore_ids), [(row["name"], row["seed"]) for row in inputs]]
     )  # fmt: skip
 
     def transform(dataset: ray.data.Dataset) -> ray.data.Dataset:
-        decoded = dataset.map(DecodeMask(defaults, len(palette), cfg.ignore_ids))
+        decoded = dataset.map(DecodeMask(defaults, len(palette), ignore_ids))
         arguments = (cfg.model, cfg.actors, cfg.solver)
         return model_stage(decoded, Synthesizer, arguments, cfg.actors, cfg.ray.gpus_per_actor)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from semflow.autoencoder import Autoencoder, load_autoencoder
-from semflow.palette import Palette
+from semflow.palette import IGNORE, Palette
 from semflow.perturb import Perturbation
 from semflow.solvers import Solution, Solver, integrate
 from semflow.velocity import Velocity
@@ -50,6 +50,8 @@ class Defaults:
     segment: Solver = field(default_factory=Solver)
     synthesize: Solver = field(default_factory=Solver)
     perturbation: Perturbation = field(default_factory=Perturbation)
+    ignore_ids: tuple[int, ...] = (IGNORE,)
+    """Ids that mask files of this model's corpus give to no class; tensors have 255 for them."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Defaults:
@@ -59,6 +61,7 @@ class Defaults:
             segment=Solver(**data["segment"]),
             synthesize=Solver(**data["synthesize"]),
             perturbation=Perturbation(**data["perturbation"]),
+            ignore_ids=tuple(data.get("ignore_ids", (IGNORE,))),
         )
 
 

@@ -74,7 +74,10 @@ def model(tmp_path_factory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    defaults = Defaults(height=32, width=48, segment=Solver(steps=1), synthesize=Solver(steps=2))
+    defaults = Defaults(
+        height=32, width=48, segment=Solver(steps=1), synthesize=Solver(steps=2),
+        ignore_ids=(9, 255),
+    )  # fmt: skip
     SemFlow(
         make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
         make_palette("sphere", CLASSES), defaults,
