@@ -29,7 +29,7 @@ class DemoConfig:
 
     output: str = "out/demo"
     """Local folder for everything."""
-    train_scenes: int = 5000
+    train_scenes: int = 8000
     """Scenes to train on."""
     val_scenes: int = 100
     """Scenes to validate, label and synthesize from."""
