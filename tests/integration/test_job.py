@@ -34,6 +34,8 @@ def cluster():
     temp = tempfile.mkdtemp(prefix="semflow-ray-")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # A job's `python` is the first on the node's PATH: the one that has Ray, activated or not.
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     head = subprocess.Popen(
         [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
          "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--num-cpus=3",
