@@ -20,11 +20,36 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
+S3_TRIES = 16
+"""Tries of a request to S3: s3fs waits 0.1 s, then 1.7 times longer each time, at most 15 s. This
+is two minutes in all: a server that is restarted is waited for, one that is gone is reported."""
+
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that holds ``uri``, and the path on it."""
-    fs, path = url_to_fs(uri)
+    if not uri.startswith(("s3://", "s3a://")):
+        fs, path = url_to_fs(uri)
+        return fs, path
+    # A remembered listing does not have what other workers have written since.
+    fs, path = url_to_fs(uri, use_listings_cache=False)
+    _be_patient(fs)
     return fs, path
+
+
+def _be_patient(fs: Any) -> None:
+    """Let s3fs wait for a server that is away or overloaded, and not only for slow ones."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from s3fs.core import set_custom_error_handler
+
+    def transient(error: Exception) -> bool:
+        if isinstance(error, ClientError):
+            return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+        if isinstance(error, NoCredentialsError):
+            return False
+        return isinstance(error, BotoCoreError | ConnectionError | TimeoutError)
+
+    fs.retries = S3_TRIES
+    set_custom_error_handler(transient)
 
 
 def is_local(uri: str) -> bool:
@@ -59,9 +84,10 @@ def exists(uri: str) -> bool:
     return bool(fs.exists(path))
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(uri: str, start: int | None = None, end: int | None = None) -> bytes:
+    """A whole object, or its bytes from ``start`` up to ``end``."""
     fs, path = filesystem(uri)
-    data: bytes = fs.cat_file(path)
+    data: bytes = fs.cat_file(path, start, end)
     return data
 
 
@@ -90,25 +116,30 @@ def write_json(uri: str, data: Any) -> None:
 
 
 def list_files(uri: str, suffixes: Iterable[str] | None = None) -> list[str]:
-    """Paths below ``uri``, relative to it, sorted; only with these suffixes (any case) if given.
+    """Paths below ``uri``, as :func:`find` finds them."""
+    return list(find(uri, suffixes))
 
-    Hidden files are left out.
+
+def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
+    """Files below ``uri``, by path relative to it, sorted, with their bytes.
+
+    Hidden files are left out; with suffixes (any case) all others are.
 
     Raises:
         FileNotFoundError: when there is nothing at ``uri``.
     """
     fs, root = filesystem(uri)
-    if not fs.exists(root):
+    files = fs.find(root, detail=True)
+    if not files and not fs.exists(root):
         raise FileNotFoundError(f"there is nothing at {uri}")
     wanted = None if suffixes is None else {suffix.lower() for suffix in suffixes}
     prefix = root.rstrip("/") + "/"
-    found = (str(path).removeprefix(prefix) for path in fs.find(root))
-    return sorted(
-        path
-        for path in found
+    return {
+        path.removeprefix(prefix): int(files[path]["size"] or 0)
+        for path in sorted(files)
         if not path.rpartition("/")[2].startswith(".")
         and (wanted is None or os.path.splitext(path)[1].lower() in wanted)
-    )
+    }
 
 
 def remove(uri: str) -> None:

@@ -135,6 +135,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     job = sharded.ShardedJob(
         verb="label", output=cfg.output, fingerprint=fingerprint, transform=transform,
         write=WriteLabels(cfg, palette, fingerprint), inputs_per_shard=cfg.photos_per_shard,
+        inputs_per_block=16, key="name",
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
     more = {

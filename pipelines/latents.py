@@ -17,6 +17,7 @@ written last: without it the dataset is unfinished. The shards are plain Parquet
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from infra import storage
 from semflow.palette import Palette
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
 METADATA_KEY = b"semflow"
 
@@ -49,6 +50,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
+    inputs: int
+    """Pairs that it was to be made of, quarantined ones too."""
     rows: int
     shards: tuple[Shard, ...]
     class_pixels: tuple[int, ...]
@@ -61,9 +64,11 @@ class Manifest:
 
     uri: str
     fingerprint: str
-    """Of the recipe and the corpus listing."""
+    """Of the recipe and of every shard: which data this is."""
     recipe: dict[str, Any]
-    """All that decides the latents: see ``encode.recipe``."""
+    """All that decides the latents: see ``encodeconfig.recipe``."""
+    corpus: dict[str, Any]
+    """What it was made from: root, splits, ids to ignore, licence."""
     palette: Palette
     height: int
     width: int
@@ -138,10 +143,18 @@ def to_numpy(table: pa.Table) -> dict[str, NDArray[Any]]:
     return result
 
 
+def dataset_fingerprint(recipe: str, splits: Mapping[str, Split]) -> str:
+    """Which data this is: the recipe's fingerprint and every shard's digest, as one."""
+    digests = {name: [shard.sha256 for shard in split.shards] for name, split in splits.items()}
+    text = json.dumps([recipe, digests], sort_keys=True)
+    return storage.digest(text.encode())
+
+
 def write_manifest(manifest: Manifest) -> None:
     """Finish a dataset: the manifest makes it one."""
     splits = {
         name: {
+            "inputs": split.inputs,
             "rows": split.rows,
             "class_pixels": list(split.class_pixels),
             "shards": [shard.__dict__ | {"row_groups": list(shard.row_groups)}
@@ -155,6 +168,7 @@ def write_manifest(manifest: Manifest) -> None:
             "format": FORMAT,
             "fingerprint": manifest.fingerprint,
             "recipe": manifest.recipe,
+            "corpus": manifest.corpus,
             "palette": manifest.palette.to_json(),
             "height": manifest.height,
             "width": manifest.width,
@@ -183,6 +197,7 @@ def read_manifest(uri: str) -> Manifest:
         raise ValueError(f"{location} is of format {data.get('format')}, this reads {FORMAT}")
     splits = {
         name: Split(
+            inputs=split["inputs"],
             rows=split["rows"],
             class_pixels=tuple(split["class_pixels"]),
             shards=tuple(
@@ -196,6 +211,7 @@ def read_manifest(uri: str) -> Manifest:
         uri=uri,
         fingerprint=data["fingerprint"],
         recipe=data["recipe"],
+        corpus=data["corpus"],
         palette=Palette.from_json(data["palette"]),
         height=data["height"],
         width=data["width"],

@@ -208,7 +208,7 @@ class Worker:
             segment=self.cfg.segment,
             synthesize=self.cfg.synthesize,
             perturbation=self.perturbation,
-            ignore_ids=tuple(self.manifest.recipe["corpus"]["ignore_ids"]),
+            ignore_ids=tuple(self.manifest.corpus["ignore_ids"]),
         )
         provenance = {
             "dataset": self.manifest.fingerprint,

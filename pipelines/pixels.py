@@ -1,20 +1,17 @@
-"""Files to arrays: photos, masks of class ids, and the views that are cut from a pair.
+"""Image files to arrays and back, and the views that are cut from a pair.
 
-Photos are uint8 ``[H, W, 3]``, masks uint8 ``[H, W]``. Whatever cannot be used raises
+Photos are uint8 ``[H, W, 3]``, masks of class ids uint8 ``[H, W]``. Whatever cannot be used raises
 :class:`BadInput` with a reason that a person can act on.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-
-from semflow.palette import IGNORE
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +44,8 @@ def open_image(data: bytes) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise BadInput(f"too large an image: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BadInput("not a whole image file: of no kind that is known") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise BadInput(f"not a whole image file: {error}") from error
     return image
@@ -69,46 +68,27 @@ def read_photo(data: bytes) -> Pixels:
     return to_rgb(ImageOps.exif_transpose(open_image(data)))
 
 
-def read_mask(data: bytes, num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> Pixels:
-    """A mask file as class ids, ignored ones as 255. Palette and 16-bit files are read by value.
-
-    Raises:
-        BadInput: when it cannot be read, holds colours, or an id beyond the classes.
-    """
-    image = open_image(data)
-    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
-        raise BadInput(
-            f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
-            "of class ids is expected"
-        )
-    ids = np.asarray(image).astype(np.int64)
-    ids[np.isin(ids, list(ignore_ids))] = IGNORE
-    beyond = np.unique(ids[(ids != IGNORE) & ((ids < 0) | (ids >= num_classes))])
-    if len(beyond):
-        raise BadInput(
-            f"class ids {beyond[:8].tolist()} are beyond the {num_classes} classes "
-            f"(0..{num_classes - 1}; ignored: {sorted(ignore_ids)})"
-        )
-    return ids.astype(np.uint8)
-
-
-def read_pair(
-    image: bytes, mask: bytes, num_classes: int, ignore_ids: Iterable[int]
-) -> tuple[Pixels, Pixels]:
-    """A photo and its mask, of one size.
+def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False) -> Pixels:
+    """A photo file that belongs to a mask, as RGB of the mask's size.
 
     The photo is turned by its EXIF orientation, unless only the unturned one has the mask's size:
     then the mask was drawn on the unturned pixels.
 
+    Args:
+        image: the file.
+        ids: the mask ``[H, W]``.
+        resize: whether a photo of another size is resized, if its shape is the mask's within 2 %.
+
     Raises:
-        BadInput: as :func:`read_photo` and :func:`read_mask`, or when the sizes differ.
+        BadInput: as :func:`read_photo`, or when the sizes differ.
     """
-    photo = open_image(image)
-    ids = read_mask(mask, num_classes, ignore_ids)
+    photo, size = open_image(image), (ids.shape[1], ids.shape[0])
     upright = ImageOps.exif_transpose(photo)
     for candidate in (upright, photo):
-        if candidate.size == (ids.shape[1], ids.shape[0]):
-            return to_rgb(candidate), ids
+        if candidate.size == size:
+            return to_rgb(candidate)
+    if resize and abs(upright.width * size[1] / (upright.height * size[0]) - 1) < 0.02:
+        return resize_photo(to_rgb(upright), *size)
     raise BadInput(
         f"sizes differ: the photo is {upright.width}x{upright.height}, "
         f"its mask {ids.shape[1]}x{ids.shape[0]}"

@@ -5,20 +5,16 @@ from __future__ import annotations
 from pipelines import digits
 from pipelines.config import RayOptions
 from pipelines.corpora import Corpus
-from pipelines.encode import EncodeConfig
+from pipelines.corpora.known import KNOWN
+from pipelines.encodeconfig import EncodeConfig
 from pipelines.trainconfig import TrainConfig
 from semflow import Objective, RectifiedFlow, Solver
-
-CAMVID_CLASSES = (
-    "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car",
-    "Pedestrian", "Bicyclist",
-)  # fmt: skip
 
 ENCODE = {
     "camvid": (
         "CamVid's 11 classes at 128x96, lossless: a study of street scenes for two cores.",
         EncodeConfig(
-            corpus=Corpus(classes=CAMVID_CLASSES, ignore_ids=(11, 255)),
+            corpus=KNOWN["camvid"][1],
             height=96,
             width=128,
             views=8,
@@ -31,10 +27,10 @@ ENCODE = {
             corpus=Corpus(classes=digits.CLASSES), height=64, width=64, palette="sphere", draws=2
         ),
     ),
-    "folder": (
-        "Any photos and masks in folders; name the classes and the autoencoder.",
-        EncodeConfig(corpus=Corpus()),
-    ),
+} | {
+    name: (about, EncodeConfig(corpus=corpus))
+    for name, (about, corpus) in KNOWN.items()
+    if name != "camvid"
 }
 
 TRAIN = {

@@ -85,7 +85,8 @@ def produce(
         print(f"{job.output} is finished: nothing to do")
         return dict(storage.read_json(location))
     with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
-        records = sharded.run(job, TABLE, inputs)
+        plan = sharded.prepare(job, TABLE, pa.Table.from_pylist(list(inputs)))
+        records = sharded.run(job, plan)
         quarantined = sharded.quarantine_lines(records)
         for line in quarantined[:10]:
             print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)

@@ -22,6 +22,7 @@ from PIL import Image
 from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
+from pipelines.masks import LabelMap
 from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, read_model_index
 from pipelines.products import model_stage, produce, rows_of, unique_names, write_shard
 from semflow import Palette
@@ -72,12 +73,13 @@ class DecodeMask:
     """``{name, source}`` to ids at the model's size, or an error."""
 
     def __init__(self, defaults: Defaults, classes: int, ignore_ids: tuple[int, ...]) -> None:
-        self.defaults, self.classes, self.ignore_ids = defaults, classes, ignore_ids
+        self.defaults = defaults
+        self.labels = LabelMap(classes=classes, ignore_ids=ignore_ids)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         size = (self.defaults.width, self.defaults.height)
         try:
-            ids = pixels.read_mask(storage.read_bytes(row["source"]), self.classes, self.ignore_ids)
+            ids = self.labels.read(storage.read_bytes(row["source"]))
             ids, error = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)), ""
         except pixels.BadInput as bad:
             ids, error = np.zeros(size[::-1], np.uint8), str(bad)
@@ -139,6 +141,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     job = sharded.ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint, transform=transform,
         write=WriteImages(cfg, palette, fingerprint), inputs_per_shard=cfg.images_per_shard,
+        inputs_per_block=16, key="name",
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
     more = {

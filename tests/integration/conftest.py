@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.corpora import Corpus
-from pipelines.encode import EncodeConfig
+from pipelines.encodeconfig import EncodeConfig
 from tests.pictures import CLASSES, write_good
 
 
@@ -29,7 +29,21 @@ def encode_config(root: Path, output: Path, **options: object) -> EncodeConfig:
 
 
 @pytest.fixture(scope="session")
-def ray_session(tmp_path_factory):
+def s3(tmp_path_factory):
+    """A real S3 server; its environment is set before Ray starts, so that workers have it."""
+    from infra.services.s3 import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    os.environ |= server.environment
+    yield server
+    server.stop()
+    for name in server.environment:
+        os.environ.pop(name)
+
+
+@pytest.fixture(scope="session")
+def ray_session(tmp_path_factory, s3):
     import ray
 
     from pipelines import raydata

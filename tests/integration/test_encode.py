@@ -16,6 +16,7 @@ from pipelines.encode import encode
 from pipelines.latents import read_manifest, read_row_groups
 from pipelines.pixels import open_image
 from pipelines.sharded import TooManyBad
+from pipelines.verify import VerifyConfig, verify
 from tests.integration.conftest import encode_config
 from tests.pictures import CLASSES, encoded, scene, write_good, write_pair
 
@@ -172,3 +173,46 @@ def test_an_encode_killed_midway_ends_as_if_it_had_not_been(tmp_path):
     assert start(tmp_path / "killed").wait(180) == 0
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
     assert done == {path: path.stat().st_mtime_ns for path in done}  # not done again
+
+
+def test_new_files_are_encoded_alone_and_mended_ones_again(ray_session, tmp_path):
+    write_good(tmp_path, "train", 12)
+    write_good(tmp_path, "val", 2)
+    image, ids = scene(3)
+    mended = encoded(image)
+    write_pair(tmp_path, "train", "0003", mended[:500], encoded(ids), "png")
+    out = tmp_path / "out"
+    cfg = encode_config(tmp_path, out, max_bad_share=0.2)
+    first = encode(cfg)
+    assert (first.splits["train"].rows, first.quarantined) == (22, 1)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+    write_good(tmp_path, "train", 5, start=50)
+    (tmp_path / "images/train/0003.png").write_bytes(mended)
+    second = encode(cfg)
+    assert (second.splits["train"].rows, second.quarantined) == (2 * 17, 0)
+    assert (out / "quarantine.jsonl").read_text() == ""
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert second.fingerprint != first.fingerprint
+    assert verify(VerifyConfig(data=str(out))) == {}
+    (tmp_path / "images/train/0004.png").write_bytes(encoded(image, compress_level=0))
+    with pytest.raises(ValueError, match=r"1 inputs of 'train' have changed"):
+        encode(cfg)
+
+
+def test_verify_names_a_flipped_byte_a_missing_and_a_foreign_shard(latents, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(latents, copy)
+    assert verify(VerifyConfig(data=str(copy))) == {}
+    shard = copy / "train/00002.parquet"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    (copy / "val/00000.parquet").unlink()
+    shutil.copy(copy / "train/00000.parquet", copy / "train/00001.parquet")
+    faults = verify(VerifyConfig(data=str(copy)))
+    assert "digest differs" in faults["train/00002.parquet"][0]
+    assert faults["val/00000.parquet"] == ["is missing"]
+    assert any("there twice" in fault for fault in faults["train"])
+    assert "train/00002.parquet: digest differs" in capsys.readouterr().out

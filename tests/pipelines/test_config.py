@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines import config
-from pipelines.encode import EncodeConfig
+from pipelines.encodeconfig import EncodeConfig
 from pipelines.evaluate import EvaluateConfig
 from pipelines.label import LabelConfig
 from pipelines.predictors import SolverChoice

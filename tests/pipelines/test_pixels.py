@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines import pixels
+from pipelines.masks import LabelMap
 from pipelines.pixels import BadInput
 from tests.pictures import encoded, scene
 
@@ -14,7 +15,8 @@ IMAGE, IDS = scene(0)
 
 
 def read(image: bytes, mask: bytes, ignore=(255,)):
-    return pixels.read_pair(image, mask, 3, ignore)
+    ids = LabelMap(classes=3, ignore_ids=ignore).read(mask)
+    return pixels.fit_photo(image, ids), ids
 
 
 def saved(image: Image.Image, kind="PNG", **options) -> bytes:

@@ -1,0 +1,38 @@
+"""The codec ceiling: what no flow over an autoencoder's latents can beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines import pixels
+from pipelines.latents import Manifest, read_row_groups
+from semflow import ConfusionMatrix, load_autoencoder
+
+
+def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict[str, Any]:
+    """mIoU of masks that only went encode -> decode -> nearest anchor, on the last split."""
+    name, split = list(manifest.splits.items())[-1]
+    model = load_autoencoder(autoencoder)
+    confusion, seen = ConfusionMatrix(len(manifest.palette)), 0
+    for shard in split.shards:
+        for group in range(len(shard.row_groups)):
+            if seen >= limit:
+                break
+            rows = read_row_groups(manifest.shard_uri(shard), [group], ["mask_draws", "mask"])
+            clean = torch.tensor(rows["mask_draws"][: limit - seen, 0]).float()
+            truth = [np.asarray(pixels.open_image(mask)) for mask in rows["mask"][: limit - seen]]
+            with torch.inference_mode():
+                decoded = manifest.palette.decode(model.decode(clean))
+            confusion.update(decoded.ids, torch.from_numpy(np.stack(truth)))
+            seen += len(clean)
+    iou = zip(manifest.palette.names, confusion.iou.tolist(), strict=True)
+    return {
+        "split": name,
+        "masks": seen,
+        "miou": confusion.miou,
+        "accuracy": confusion.accuracy,
+        "iou": {name: None if value != value else value for name, value in iou},
+    }

@@ -1,0 +1,17 @@
+"""Corpora as they are in the world become one listing: ``{id, image, mask}``, a row a pair.
+
+corpus.py    what a corpus is: where things are, what the values of its masks mean
+known.py     the corpora that people have: Cityscapes, ADE20K, COCO-Stuff, ... as values
+classes/     their class names and ids; also what a class file of your own looks like
+listing.py   corpus -> listing, by its kind:
+files.py       folders of files, by two patterns
+index.py       a CSV, JSONL or Parquet index of pairs
+tars.py        WebDataset shards
+tables.py      Parquet or Arrow files with image bytes, as Hugging Face datasets are stored
+parts.py     a place in a listing -> bytes
+"""
+
+from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
+from pipelines.corpora.listing import Bad, Listing, list_pairs
+
+__all__ = ["MASKS", "PHOTOS", "Bad", "Corpus", "Listing", "list_pairs"]

@@ -1,0 +1,70 @@
+"""What a corpus is: where its photos and masks are, and what the values of its masks mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+MASKS = (".png", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A labelled corpus. `encode.py preview` shows whether it is read as it is meant."""
+
+    root: str = ""
+    """Folder or URI that holds it."""
+    kind: Literal["files", "index", "tars", "tables"] = "files"
+    """'files': two patterns. 'index': a CSV, JSONL or Parquet file of pairs. 'tars': WebDataset
+    shards. 'tables': Parquet or Arrow files with image bytes (Hugging Face datasets)."""
+    images: str = "images/{split}/{id}.*"
+    """files: where photos are, below the root. {split} is the split's folder, {id} what a photo and
+    its mask have in common (may span folders), * anything within a name, .* at the end any image
+    suffix. Without {id}, the folder of the photos. tars: suffixes of photos. index, tables: their
+    column."""
+    masks: str = "masks/{split}/{id}.*"
+    """The same for masks. files: with {part}, a mask is several binary files, each named by its
+    class, painted one over the other in the order of the classes."""
+    lists: str = ""
+    """files: text file of a split's ids, one a line, if the corpus has such ({split})."""
+    shards: str = ""
+    """index, tars, tables: the files of a split, below the root ({split}, *)."""
+    splits: tuple[str, ...] = ("train", "val")
+    """Names of the splits to encode; the last one is the one that models are judged on."""
+    folders: tuple[str, ...] = ()
+    """What {split} stands for in each of them, where that is another word (train2017)."""
+    classes: tuple[str, ...] = ()
+    """Class names; class c is the c-th."""
+    class_file: str = ""
+    """Instead: a file of them, a path or the name of a known corpus. Lines of 'name' or of 'id
+    name', or JSON {name: id}."""
+    ids: tuple[int, ...] = ()
+    """Value in the mask files of each class, where that is not its number."""
+    colours: tuple[str, ...] = ()
+    """For masks that are pictures: the colour of each class as RRGGBB; several joined by +."""
+    ignore_ids: tuple[int, ...] = (255,)
+    """Values of pixels that are not trained on and not scored."""
+    ignore_rest: bool = False
+    """Ignore any other value too, instead of putting the pair in quarantine."""
+    numeric_ids: bool = False
+    """files: compare ids as numbers, so that 00012 is 12."""
+    resize_photos: bool = False
+    """Resize photos to the size of their masks where that differs."""
+    licence: str = ""
+    """A note on what may be done with the corpus; it goes with the latents."""
+
+    def __post_init__(self) -> None:
+        if self.folders and len(self.folders) != len(self.splits):
+            raise ValueError(f"{len(self.folders)} folders for {len(self.splits)} splits")
+        for what, given in (("ids", self.ids), ("colours", self.colours)):
+            if given and self.classes and len(given) != len(self.classes):
+                raise ValueError(f"{len(given)} {what} for {len(self.classes)} classes")
+        values = self.ids or range(len(self.classes))
+        clash = [i for i in self.ignore_ids if i in values]
+        if clash:
+            raise ValueError(f"ids {clash} are classes and are to be ignored")
+
+    def folder(self, split: str) -> str:
+        """What ``{split}`` stands for."""
+        return self.folders[self.splits.index(split)] if self.folders else split

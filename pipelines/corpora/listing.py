@@ -1,0 +1,101 @@
+"""A corpus as a listing: one row a pair, sorted by id, and what cannot be paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from infra import storage
+from pipelines.corpora.corpus import Corpus
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # unique within a split
+        ("image", pa.string()),  # URI of the file that holds the photo
+        ("image_part", pa.string()),  # where in it: see parts.py
+        ("mask", pa.string()),
+        ("mask_part", pa.string()),
+        ("bytes", pa.int64()),  # of both files: a change is noticed
+    ]
+)
+
+
+class Pair(NamedTuple):
+    """One photo with its mask: a row of a listing."""
+
+    id: str
+    image: str
+    image_part: str
+    mask: str
+    mask_part: str
+    bytes: int
+
+
+class Bad(NamedTuple):
+    """Something that cannot be used."""
+
+    file: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    pairs: pa.Table
+    bad: list[Bad]
+
+
+def list_pairs(corpus: Corpus, split: str) -> Listing:
+    """A split's pairs sorted by id, and what has no partner, a second one, or no bytes.
+
+    Raises:
+        FileNotFoundError: when a folder or file is missing.
+        ValueError: when there is not one pair.
+    """
+    from pipelines.corpora import files, index, tables, tars
+
+    kinds = {
+        "files": files.pairs, "index": index.pairs, "tars": tars.pairs, "tables": tables.pairs
+    }  # fmt: skip
+    found, bad = _unique(kinds[corpus.kind](corpus, split))
+    if not found:
+        reasons = "".join(f"\n  {b.file}: {b.reason}" for b in bad[:5])
+        raise ValueError(
+            f"{storage.absolute(corpus.root)}, split {split!r}: no photo has a mask. {len(bad)} "
+            f"files were found and cannot be used{':' if bad else ''}{reasons}"
+        )
+    columns = zip(*(found[key] for key in sorted(found)), strict=True)
+    arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+    return Listing(pa.Table.from_arrays(arrays, schema=SCHEMA), bad)
+
+
+def _unique(items: Iterable[Pair | Bad]) -> tuple[dict[str, Pair], list[Bad]]:
+    found: dict[str, Pair] = {}
+    bad: list[Bad] = []
+    for item in items:
+        if isinstance(item, Bad):
+            bad.append(item)
+        elif item.id in found:
+            there = found[item.id].image
+            bad.append(Bad(item.image, f"a second pair of the id {item.id!r}, beside {there}"))
+        else:
+            found[item.id] = item
+    return found, bad
+
+
+def shards_of(corpus: Corpus, split: str) -> Iterator[tuple[str, str, int]]:
+    """The files of a split that ``corpus.shards`` names: path below the root, URI, bytes.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    from pipelines.corpora.files import find
+
+    if not corpus.shards:
+        raise ValueError(f"--corpus.shards says which files hold the {corpus.kind}")
+    found = find(corpus, corpus.shards, split)
+    if not found:
+        raise FileNotFoundError(f"no file is {corpus.shards!r} (split {split!r}) in {corpus.root}")
+    for file in found:
+        uri = storage.join(storage.absolute(corpus.root), file.path)
+        yield file.path, uri, file.bytes

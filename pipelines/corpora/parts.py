@@ -1,0 +1,70 @@
+"""A place in a listing to bytes: a file, a range of one (tar), a row of one (Parquet, Arrow).
+
+``part`` of a row says where in the file: "" is all of it, ``bytes:OFFSET:LENGTH`` a range, and
+``row:GROUP:ROW:COLUMN`` a row of a row group or record batch. ``layers:A,B`` is a mask in several
+files, one a class, whose names stand where the URI has ``*``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+
+
+def read(uri: str, part: str) -> bytes:
+    """The bytes at a place.
+
+    Raises:
+        FileNotFoundError: when the file is not there any more.
+    """
+    kind, _, rest = part.partition(":")
+    if not kind:
+        return storage.read_bytes(uri)
+    if kind == "bytes":
+        offset, length = map(int, rest.split(":"))
+        return storage.read_bytes(uri, offset, offset + length)
+    group, row, column = rest.split(":", 2)
+    data: bytes = value_bytes(_column(uri, int(group), column)[int(row)].as_py()) or b""
+    return data
+
+
+def value_bytes(value: Any) -> bytes | None:
+    """Image bytes of a cell: plain, or ``{bytes, path}`` as Hugging Face stores images."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data if isinstance(data, bytes) else None
+
+
+# Rows come in order, so the last row groups are the ones that are wanted again.
+@lru_cache(maxsize=4)
+def _column(uri: str, group: int, column: str) -> pa.ChunkedArray:
+    if uri.endswith(".arrow"):
+        return pa.chunked_array([open_stream(uri)[group].column(column)])
+    with storage.open_input(uri) as file:
+        return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)
+
+
+@lru_cache(maxsize=2)
+def open_stream(uri: str) -> list[pa.RecordBatch]:
+    """Record batches of an Arrow IPC file, streamed or not; local ones are mapped, not read."""
+    source = (
+        pa.memory_map(storage.filesystem(uri)[1])
+        if storage.is_local(uri)
+        else pa.BufferReader(storage.read_bytes(uri))
+    )
+    try:
+        return list(pa.ipc.open_stream(source))
+    except pa.ArrowInvalid:
+        file = pa.ipc.open_file(source)
+        return [file.get_batch(i) for i in range(file.num_record_batches)]
+
+
+def read_layers(uri: str, part: str) -> dict[str, bytes]:
+    """The files of a mask in several files, by the name of their class; ``*`` is its place."""
+    prefix, _, suffix = uri.rpartition("*")
+    names = part.removeprefix("layers:").split(",")
+    return {name: storage.read_bytes(f"{prefix}{name}{suffix}") for name in names}

@@ -1,0 +1,112 @@
+"""What an encode is told, and the recipe: the part of it that decides the latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipelines import config
+from pipelines.config import RayOptions
+from pipelines.corpora import Corpus
+from pipelines.latents import FORMAT
+from pipelines.masks import LabelMap
+from semflow import Palette, Perturbation, load_autoencoder, make_palette
+from semflow.palette import PaletteKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """What to encode, and how."""
+
+    corpus: Corpus
+    """The photos and masks."""
+    output: str = "out/latents"
+    """Folder or URI of the latent dataset."""
+    autoencoder: str = "space-to-depth"
+    """'space-to-depth[:factor]' (lossless, no weights), a diffusers folder, or a hub id."""
+    height: int = 512
+    """Pictures are resized to this height in pixels."""
+    width: int = 512
+    """And to this width."""
+    palette: PaletteKind = "spread"
+    """Anchors: 'grid' is the paper's, 'spread' as far apart as possible, 'sphere' on a sphere."""
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    """Of the mask pixels, before the autoencoder."""
+    draws: int = 4
+    """Encodings of each mask: one clean and the others perturbed, of which training picks one at
+    each step."""
+    views: int = 1
+    """Views of each training pair: the whole, then random crops, every second one mirrored."""
+    min_scale: float = 0.5
+    """Least side of a random crop, as a share of the largest that fits; 1 does not crop."""
+    shard_rows: int = 512
+    """Rows a file. About 256 MB is a good size: 512 rows of 512x512 through an 8x autoencoder with
+    K = 4 are about 80 MB."""
+    row_group_rows: int = 32
+    """Rows a row group, the unit that training reads and shuffles."""
+    batch_size: int = 16
+    """Views that an actor encodes at once; part of what makes latents alike to the last bit."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the autoencoder's arithmetic; latents are stored in half precision."""
+    compile: bool = False
+    """Compile the autoencoder: minutes at the start, faster after it; for long encodes on GPUs."""
+    actors: int = 1
+    """Encoders that work side by side."""
+    threads: int = 0
+    """CPU threads of an encoder; 0 takes the machine's cores divided among the encoders."""
+    max_bad_share: float = 0.05
+    """The job stops when more than this share of the pairs cannot be used."""
+    seed: int = 0
+    """Of the views and the perturbations."""
+    overwrite: bool = False
+    """Remove what is at the output first."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        if min(self.draws, self.views, self.shard_rows, self.row_group_rows, self.batch_size) < 1:
+            raise ValueError("draws, views, rows and batch size are at least 1")
+        if self.shard_rows % self.views:
+            raise ValueError(f"--shard-rows {self.shard_rows} must be a multiple of --views")
+        if not 0 < self.min_scale <= 1:
+            raise ValueError("--min-scale lies in (0, 1]")
+
+    def make_palette(self) -> Palette:
+        return make_palette(self.palette, self.corpus.classes)
+
+    def labels(self) -> LabelMap:
+        """What the values of the corpus's masks mean."""
+        corpus = self.corpus
+        return LabelMap(
+            classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
+            ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
+        )  # fmt: skip
+
+
+def recipe(cfg: EncodeConfig) -> dict[str, Any]:
+    """All that decides the latents of a pair, wherever the corpus lies.
+
+    Nothing of the machine is in it: how many actors or threads worked changes nothing but the last
+    bits of a lossy autoencoder's arithmetic.
+    """
+    autoencoder = load_autoencoder(cfg.autoencoder)
+    return {
+        "format": FORMAT,
+        "autoencoder": {
+            "source": cfg.autoencoder,
+            "stochastic": autoencoder.stochastic,
+            "precision": cfg.precision,
+            **autoencoder.identity(),
+        },
+        "palette": cfg.make_palette().to_json(),
+        "labels": config.to_dict(cfg.labels()) | {"resize_photos": cfg.corpus.resize_photos},
+        "height": cfg.height,
+        "width": cfg.width,
+        "perturbation": config.to_dict(cfg.perturbation),
+        "draws": cfg.draws,
+        "views": cfg.views,
+        "min_scale": cfg.min_scale,
+        "seed": cfg.seed,
+        "shard_rows": cfg.shard_rows,
+        "row_group_rows": cfg.row_group_rows,
+        "batch_size": cfg.batch_size,
+    }

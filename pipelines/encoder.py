@@ -1,0 +1,160 @@
+"""The stages of an encode: decode a pair's views, encode them, write a shard."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from infra import storage
+from pipelines import config, pixels
+from pipelines.corpora import parts
+from pipelines.encodeconfig import EncodeConfig
+from pipelines.latents import parquet_bytes, to_table
+from semflow import load_autoencoder
+from semflow.autoencoder import Posterior
+
+
+class Decode:
+    """Rows of a listing to one row a view with pixels, or with an error."""
+
+    def __init__(self, cfg: EncodeConfig, views: int) -> None:
+        self.cfg, self.views, self.labels = cfg, views, cfg.labels()
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        keys = list(batch)
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+        with ThreadPoolExecutor(8) as pool:  # storage makes one wait; decoding frees the lock
+            for views in pool.map(self.decode, rows):
+                yield {key: [view[key] for view in views] for key in views[0]}
+
+    def decode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The views of one pair."""
+        cfg = self.cfg
+        common = {"shard": row["shard"], "id": row["id"], "source": row["image"], "error": ""}
+        try:
+            photo, ids = self.read(row)
+        except (pixels.BadInput, FileNotFoundError) as bad:
+            gone = isinstance(bad, FileNotFoundError)
+            blank = np.zeros((cfg.height, cfg.width), np.uint8)
+            common["error"] = f"is there no more: {bad}" if gone else str(bad)
+            empty = {"crop": np.zeros(4, np.int32), "flip": False, "ids": blank,
+                     "pixels": np.stack([blank] * 3, -1)}  # fmt: skip
+            return [common | empty | {"view": view} for view in range(self.views)]
+        planned = pixels.plan_views(
+            photo.shape[1], photo.shape[0], count=self.views, min_scale=cfg.min_scale,
+            aspect=cfg.width / cfg.height, seed=[seed_of(cfg.seed, row["id"], "views")],
+        )  # fmt: skip
+        rows = []
+        for number, view in enumerate(planned):
+            image, mask = pixels.cut(photo, ids, view, cfg.width, cfg.height)
+            crop = np.array([view.left, view.top, view.width, view.height], np.int32)
+            rows.append(
+                common
+                | {"view": number, "crop": crop, "flip": view.flip, "pixels": image, "ids": mask}
+            )
+        return rows
+
+    def read(self, row: dict[str, Any]) -> tuple[pixels.Pixels, pixels.Pixels]:
+        """A pair's photo and ids, of one size.
+
+        Raises:
+            BadInput: when one cannot be used.
+            FileNotFoundError: when a file went away after it was listed.
+        """
+        if row["mask_part"].startswith("layers:"):
+            layers = parts.read_layers(row["mask"], row["mask_part"])
+            ids = self.labels.merge(layers, self.cfg.corpus.classes)
+        else:
+            ids = self.labels.read(parts.read(row["mask"], row["mask_part"]))
+        data = parts.read(row["image"], row["image_part"])
+        return pixels.fit_photo(data, ids, resize=self.cfg.corpus.resize_photos), ids
+
+
+class Encoder:
+    """An actor: pixels to latents, for images and for every draw of their masks."""
+
+    def __init__(self, cfg: EncodeConfig) -> None:
+        self.cfg = cfg
+        torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.actors))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.autoencoder = load_autoencoder(cfg.autoencoder).to(self.device)
+        self.palette = cfg.make_palette()
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self.autocast = torch.autocast(
+            self.device.type, dtype[cfg.precision], enabled=cfg.precision != "fp32"
+        )
+        self.moments: Callable[[torch.Tensor], Posterior] = self.autoencoder.encode
+        if cfg.compile:
+            self.moments = torch.compile(self.moments, dynamic=False)
+
+    def encode(self, pixels: torch.Tensor) -> Posterior:
+        """Posterior of pixels ``[B, 3, H, W]`` in [-1, 1]."""
+        with self.autocast:
+            return self.moments(pixels)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A block of views; it is encoded ``batch_size`` at a time."""
+        rows, size = len(batch["id"]), self.cfg.batch_size
+        pieces = [
+            self.latents({key: values[i : i + size] for key, values in batch.items()})
+            for i in range(0, rows, size)
+        ]
+        del batch["pixels"]
+        batch["mask"] = np.array([pixels.png(mask) for mask in batch.pop("ids")], dtype=object)
+        return batch | {key: np.concatenate([p[key] for p in pieces]) for key in pieces[0]}
+
+    @torch.inference_mode()
+    def latents(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The latent columns of a batch."""
+        images = torch.from_numpy(np.stack(batch["pixels"])).to(self.device)
+        posterior = self.encode(images.movedim(-1, 1).float() / 127.5 - 1)
+        columns = {"image_mean": posterior.mean.half().cpu().numpy()}
+        if posterior.std is not None:
+            columns["image_std"] = posterior.std.half().cpu().numpy()
+        ids = torch.from_numpy(np.stack(batch["ids"])).to(self.device)
+        pictures = self.palette.encode(ids)
+        draws = [self.encode(pictures).mean.half()]
+        for draw in range(1, self.cfg.draws):
+            seeds = [
+                seed_of(self.cfg.seed, id_, int(view), draw)
+                for id_, view in zip(batch["id"], batch["view"], strict=True)
+            ]
+            perturbed = self.cfg.perturbation.apply(pictures, seeds)
+            draws.append(self.encode(perturbed).mean.half())
+        columns["mask_draws"] = torch.stack(draws, 1).cpu().numpy()
+        return columns
+
+
+def seed_of(*what: Any) -> int:
+    """A seed from what it is for, not from when or where it is drawn."""
+    return int(config.fingerprint(list(what))[:15], 16)
+
+
+class WriteShard:
+    """Columns of a shard to a Parquet file; returns what the manifest says of it."""
+
+    def __init__(self, cfg: EncodeConfig, fingerprint: str, recipe: dict[str, Any]) -> None:
+        self.cfg, self.fingerprint, self.recipe = cfg, fingerprint, recipe
+
+    def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
+        metadata = json.dumps({"fingerprint": self.fingerprint, "recipe": self.recipe})
+        data, groups = parquet_bytes(to_table(columns, metadata), self.cfg.row_group_rows)
+        path = f"{shard}.parquet"
+        storage.write_bytes(storage.join(self.cfg.output, path), data)
+        pixel_counts = np.zeros(256, np.int64)
+        for mask in columns["mask"]:
+            pixel_counts += np.bincount(np.asarray(pixels.open_image(mask)).ravel(), minlength=256)
+        return {
+            "path": path,
+            "rows": len(columns["id"]),
+            "bytes": len(data),
+            "sha256": storage.digest(data),
+            "row_groups": groups,
+            "class_pixels": pixel_counts[: len(self.cfg.corpus.classes)].tolist(),
+        }

@@ -1,0 +1,167 @@
+"""Read a latent dataset back, all of it, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+
+from infra import storage
+from pipelines import pixels, raydata, sharded
+from pipelines.config import RayOptions, UserError
+from pipelines.latents import METADATA_KEY, Manifest, Shard, read_manifest, to_numpy
+from semflow.palette import IGNORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Which dataset to read back."""
+
+    data: str
+    """Folder or URI of a latent dataset."""
+    limit: float = 1e4
+    """A latent beyond this is called out of range."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
+class CheckShard:
+    """A Ray Data function: a shard's number to what is wrong with it, and its rows' names."""
+
+    def __init__(self, manifest: Manifest, limit: float) -> None:
+        self.manifest, self.limit = manifest, limit
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        split, number = row["split"], row["number"]
+        shard = self.manifest.split(split).shards[number]
+        faults, names = check_shard(self.manifest, shard, self.limit)
+        return {"split": split, "path": shard.path, "faults": json.dumps(faults),
+                "names": json.dumps(names)}  # fmt: skip
+
+
+def check_shard(manifest: Manifest, shard: Shard, limit: float) -> tuple[list[str], list[str]]:
+    """What is wrong with a shard, and the id and view of each of its rows."""
+    try:
+        data = storage.read_bytes(manifest.shard_uri(shard))
+    except FileNotFoundError:
+        return ["is missing"], []
+    faults = []
+    if len(data) != shard.bytes:
+        faults.append(f"has {len(data)} bytes instead of {shard.bytes}")
+    if storage.digest(data) != shard.sha256:
+        faults.append("digest differs: its bytes were changed")
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        return [*faults, f"cannot be read: {error}"], []
+    metadata = file.metadata
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if groups != list(shard.row_groups):
+        faults.append(f"has row groups of {groups}, the manifest says {list(shard.row_groups)}")
+    written = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if written.get("recipe") != manifest.recipe:
+        faults.append("was made by another recipe than the manifest's")
+    faults += _schema_faults(manifest, table.schema)
+    if any("column" in fault for fault in faults):
+        return faults, []
+    columns = to_numpy(table)
+    names = [f"{i}\t{v}" for i, v in zip(columns["id"], columns["view"], strict=True)]
+    for name in ("image_mean", "image_std", "mask_draws"):
+        if name in columns:
+            values = columns[name].astype(np.float32)
+            if not np.isfinite(values).all():
+                faults.append(f"{name} has NaN or infinity")
+            elif np.abs(values).max(initial=0) > limit:
+                faults.append(f"{name} reaches {np.abs(values).max():.3g}, beyond {limit:g}")
+            elif name == "image_std" and values.min(initial=0) < 0:
+                faults.append("image_std is negative")
+    classes, size = len(manifest.palette), (manifest.height, manifest.width)
+    for name, mask in zip(names, columns["mask"], strict=True):
+        try:
+            ids = np.asarray(pixels.open_image(mask))
+        except pixels.BadInput as bad:
+            faults.append(f"mask of {name!r}: {bad}")
+            continue
+        if ids.shape != size or ((ids >= classes) & (ids != IGNORE)).any():
+            faults.append(f"mask of {name!r} has another size or ids beyond the classes")
+    return faults, names
+
+
+def _schema_faults(manifest: Manifest, schema: pa.Schema) -> list[str]:
+    from semflow import load_autoencoder  # only its shapes; a local folder or no weights at all
+
+    wanted = {"id", "view", "crop", "flip", "image_mean", "mask_draws", "mask"}
+    if manifest.recipe["autoencoder"]["stochastic"]:
+        wanted.add("image_std")
+    faults = [f"column {name} is missing" for name in sorted(wanted - set(schema.names))]
+    tensors = [n for n in ("image_mean", "mask_draws", "image_std") if n in schema.names]
+    for name in tensors:
+        if not isinstance(schema.field(name).type, pa.FixedShapeTensorType):
+            faults.append(f"column {name} is {schema.field(name).type}, no tensor")
+    source = manifest.recipe["autoencoder"]["source"]
+    if not faults and source.startswith("space-to-depth"):
+        shape = load_autoencoder(source).latent_size(manifest.height, manifest.width)
+        if tuple(schema.field("image_mean").type.shape) != shape:
+            faults.append(f"column image_mean is {schema.field('image_mean').type.shape}")
+    if not faults and schema.field("mask_draws").type.shape[0] != manifest.recipe["draws"]:
+        faults.append(f"column mask_draws has {schema.field('mask_draws').type.shape[0]} draws")
+    return faults
+
+
+def verify(cfg: VerifyConfig) -> dict[str, list[str]]:
+    """Every fault, by the file that has it; prints a table of the splits.
+
+    Raises:
+        ValueError: when there is no finished dataset.
+    """
+    manifest = read_manifest(cfg.data)
+    rows = [
+        {"split": name, "number": number}
+        for name, split in manifest.splits.items()
+        for number in range(len(split.shards))
+    ]
+    faults: dict[str, list[str]] = {}
+    seen: dict[str, Counter[str]] = {name: Counter() for name in manifest.splits}
+    with raydata.ordered():
+        dataset = ray.data.from_items(rows, override_num_blocks=max(1, len(rows)))
+        results = dataset.map(CheckShard(manifest, cfg.limit)).iter_rows()
+    for result in sharded.progress(results, "verify", len(rows)):
+        if found := json.loads(result["faults"]):
+            faults[result["path"]] = found
+        seen[result["split"]].update(json.loads(result["names"]))
+    print(f"{'split':12} {'shards':>7} {'rows':>9} {'ids':>9} {'MB':>9}  state")
+    for name, split in manifest.splits.items():
+        counts = seen[name]
+        twice = [key for key, count in counts.items() if count > 1]
+        if twice:
+            faults.setdefault(name, []).append(f"{len(twice)} rows are there twice: {twice[:3]}")
+        if counts.total() != split.rows:
+            faults.setdefault(name, []).append(f"{counts.total()} rows, not {split.rows}")
+        bad = [path for path in faults if path == name or path.startswith(f"{name}/")]
+        size = sum(shard.bytes for shard in split.shards) / 1e6
+        print(f"{name:12} {len(split.shards):7} {counts.total():9} {len(counts):9} {size:9.1f}  "
+              f"{'BAD' if bad else 'good'}")  # fmt: skip
+    for path, found in faults.items():
+        for fault in found[:5]:
+            print(f"{path}: {fault}")
+    return faults
+
+
+def main(args: list[str]) -> None:
+    from pipelines import config
+
+    cfg = config.parse(VerifyConfig, __doc__, args=args)
+    raydata.init(cfg.ray.address)
+    faults = verify(cfg)
+    if faults:
+        raise UserError(
+            f"{len(faults)} files of {cfg.data} are bad. Remove their records in _progress/ and "
+            "manifest.json, and the same encode makes them again"
+        )

@@ -1,0 +1,94 @@
+"""Object storage for real: the same jobs on s3://, and a server that goes away for a while."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra import storage
+from pipelines.encode import encode
+from pipelines.latents import read_manifest
+from pipelines.verify import VerifyConfig, verify
+from tests.integration.conftest import encode_config
+from tests.integration.test_encode import digests
+from tests.pictures import encoded, scene, write_good, write_pair
+
+
+@pytest.fixture(scope="module")
+def s3_corpus(ray_session, corpus):
+    storage.upload_folder(corpus, "s3://semflow/corpus")
+    return "s3://semflow/corpus"
+
+
+def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_corpus):
+    output = "s3://semflow/latents"
+    encode(encode_config(s3_corpus, output))
+    assert digests(output) == digests(latents)
+    assert read_manifest(output).fingerprint == read_manifest(str(latents)).fingerprint
+    assert verify(VerifyConfig(data=output)) == {}
+
+
+def test_training_reads_from_s3(s3_corpus, latents):
+    from pipelines.feed import Order, ReadWindow
+
+    there, here = read_manifest("s3://semflow/latents"), read_manifest(str(latents))
+    for manifest in (there, here):
+        order = Order.of(manifest.split("train"), 0, 4)
+        rows = ReadWindow(manifest, "train", order, 0, 36, online=False).rows(0)
+        if manifest is there:
+            first = rows
+    assert all(np.array_equal(first[name], rows[name]) for name in rows)
+
+
+def test_bad_inputs_on_s3_are_quarantined_as_on_disk(ray_session, tmp_path):
+    image, ids = scene(0)
+    write_good(tmp_path, "train", 20)
+    write_good(tmp_path, "val", 2)
+    grey = np.asarray(Image.fromarray(image).convert("L"))
+    cases = {
+        "truncated": (encoded(image, "JPEG")[:900], encoded(ids)),
+        "zero": (b"", encoded(ids)),
+        "no image": (b"hello", encoded(ids)),
+        "empty mask": (encoded(image), b""),
+        "sizes": (encoded(image), encoded(ids[:40])),
+        "beyond": (encoded(image), encoded(ids + 5)),
+        "colours": (encoded(image), encoded(image)),
+        "fine grey ünï cødé #?&=": (encoded(grey), encoded(ids.astype(np.uint16))),
+    }
+    for name, (photo, mask) in cases.items():
+        write_pair(tmp_path, "train", name, photo, mask, "png")
+    (tmp_path / "images/train/lonely.png").write_bytes(encoded(image))
+    (tmp_path / "masks/train/widow.png").write_bytes(encoded(ids))
+    storage.upload_folder(tmp_path, "s3://semflow/bad")
+    reasons = []
+    for root, output in ((str(tmp_path), str(tmp_path / "out")), ("s3://semflow/bad",) * 2):
+        output = output if output != root else "s3://semflow/bad-out"
+        assert encode(encode_config(root, output, max_bad_share=0.5)).quarantined == 9
+        lines = storage.read_bytes(storage.join(output, "quarantine.jsonl")).decode().splitlines()
+        records = [json.loads(line) for line in lines]
+        reasons.append({r["file"].removeprefix(root).lstrip("/"): r["reason"] for r in records})
+    assert reasons[0] == reasons[1]
+    assert len(reasons[0]) == 9
+
+
+def test_a_server_that_goes_away_is_waited_for(s3, s3_corpus, latents):
+    """Stopped for some seconds in the middle of an encode: nothing is lost, nothing is doubled."""
+    output = "s3://semflow/outage"
+
+    def outage():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not storage.exists(f"{output}/train/00000.parquet"):
+            time.sleep(0.05)
+        s3.stop()
+        time.sleep(8)
+        s3.start()
+
+    thread = threading.Thread(target=outage)
+    thread.start()
+    encode(encode_config(s3_corpus, output))
+    thread.join()
+    assert digests(output) == digests(latents)
+    assert verify(VerifyConfig(data=output)) == {}
