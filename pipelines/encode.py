@@ -10,6 +10,10 @@ to the corpus it encodes those.
     python pipelines/encode.py verify --data out/latents
 
 reads every byte of a dataset back and says whether it is whole.
+
+    python pipelines/encode.py preview camvid --corpus.root ../shared/data/camvid
+
+takes the flags of an encode and shows a few pairs as they would be encoded, on one HTML page.
 """
 
 from __future__ import annotations
@@ -100,8 +104,8 @@ def _job(
     # Only training pairs have more than the whole view.
     views = cfg.views if split == cfg.corpus.splits[0] else 1
 
-    def transform(ds: ray.data.Dataset) -> ray.data.Dataset:
-        return ds.map_batches(Decode(cfg, views), batch_size=None).map_batches(
+    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
+        return blocks.map_batches(
             Encoder,
             fn_constructor_args=(cfg,),
             batch_size=None,
@@ -111,8 +115,9 @@ def _job(
         )
 
     return sharded.ShardedJob(
-        verb="encode", output=cfg.output, fingerprint=fingerprint, transform=transform,
-        write=WriteShard(cfg, fingerprint, how), inputs_per_shard=cfg.shard_rows // views,
+        verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
+        compute=compute, write=WriteShard(cfg, fingerprint, how),
+        inputs_per_shard=cfg.shard_rows // views,
         inputs_per_block=max(1, cfg.batch_size // views), fanout=views,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
@@ -136,11 +141,14 @@ def _split_of(records: list[dict[str, Any]], inputs: int, classes: int) -> Split
 
 
 def main() -> None:
-    from pipelines import verify
+    from pipelines import preview, verify
     from pipelines.presets import ENCODE
 
     if sys.argv[1:2] == ["verify"]:
         verify.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["preview"]:
+        preview.main(sys.argv[2:])
         return
     cfg = config.parse(EncodeConfig, __doc__, ENCODE)
     cfg = config.absolute_paths(cfg, "output", "corpus.root")

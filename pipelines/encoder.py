@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,12 @@ from semflow.autoencoder import Posterior
 
 
 class Decode:
-    """Rows of a listing to one row a view with pixels, or with an error."""
+    """A row of a listing to one row a view with pixels, or with an error."""
 
     def __init__(self, cfg: EncodeConfig, views: int) -> None:
         self.cfg, self.views, self.labels = cfg, views, cfg.labels()
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        keys = list(batch)
-        rows = [dict(zip(keys, row, strict=True)) for row in zip(*batch.values(), strict=True)]
-        with ThreadPoolExecutor(8) as pool:  # storage makes one wait; decoding frees the lock
-            for views in pool.map(self.decode, rows):
-                yield {key: [view[key] for view in views] for key in views[0]}
-
-    def decode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The views of one pair."""
         cfg = self.cfg
         common = {"shard": row["shard"], "id": row["id"], "source": row["image"], "error": ""}

@@ -61,15 +61,15 @@ class DecodePhoto:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             photo = pixels.read_photo(storage.read_bytes(row["source"]))
             size, error = (photo.shape[1], photo.shape[0]), ""
             photo = pixels.resize_photo(photo, self.width, self.height)
-        except pixels.BadInput as bad:
+        except (pixels.BadInput, FileNotFoundError) as bad:
             photo = np.zeros((self.height, self.width, 3), np.uint8)
             size, error = (0, 0), str(bad)
-        return row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}
+        return [row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}]
 
 
 class WriteLabels:
@@ -127,15 +127,15 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
          cfg.photos_per_shard, paths]
     )  # fmt: skip
 
-    def transform(dataset: ray.data.Dataset) -> ray.data.Dataset:
-        decoded = dataset.map(DecodePhoto(defaults.width, defaults.height))
+    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, cfg.solver)
-        return model_stage(decoded, Segmenter, arguments, cfg.actors, cfg.ray.gpus_per_actor)
+        return model_stage(blocks, Segmenter, arguments, cfg.actors, cfg.ray.gpus_per_actor)
 
     job = sharded.ShardedJob(
-        verb="label", output=cfg.output, fingerprint=fingerprint, transform=transform,
+        verb="label", output=cfg.output, fingerprint=fingerprint,
+        decode=DecodePhoto(defaults.width, defaults.height), compute=compute,
         write=WriteLabels(cfg, palette, fingerprint), inputs_per_shard=cfg.photos_per_shard,
-        inputs_per_block=16, key="name",
+        inputs_per_block=cfg.actors.batch_size, key="name",
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
     more = {

@@ -41,7 +41,7 @@ def model_stage(
     return dataset.map_batches(
         predictor,
         fn_constructor_args=arguments,
-        batch_size=options.batch_size,
+        batch_size=None,  # a block is a batch
         compute=ray.data.ActorPoolStrategy(size=options.actors),
         num_cpus=1,
         num_gpus=gpus,

@@ -13,11 +13,14 @@ UUID; it could take this over once it names files by content.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import ray.data
 from tqdm import tqdm
@@ -29,6 +32,11 @@ from pipelines.plan import PROGRESS, Plan
 
 Row = dict[str, Any]
 Columns = dict[str, Any]
+T = TypeVar("T")
+
+DECODE_THREADS = 8
+# All three kinds of task must fit on two cores at once, or a job would wait for itself.
+DECODE_CPUS, WRITE_CPUS = 0.5, 0.25
 
 
 class TooManyBad(UserError):
@@ -39,9 +47,10 @@ class TooManyBad(UserError):
 class ShardedJob:
     """How the inputs of one split become shards.
 
-    ``transform`` maps a dataset of input rows to one with ``fanout`` rows each, in order; it must
-    carry the columns ``shard``, the key, ``source`` (the input's file) and ``error`` (why it is
-    bad, else "") through. ``write`` stores the good rows of a shard and returns what to remember.
+    ``decode`` makes of one input ``fanout`` rows; each must have the columns ``shard`` and the key
+    (of the input), ``source`` (its file) and ``error`` (why it is bad, else ""). ``compute`` maps
+    blocks of these rows to what ``write`` stores, in order, and carries those columns through;
+    ``write`` stores the good rows of a shard and returns what to remember.
     """
 
     verb: str
@@ -49,12 +58,13 @@ class ShardedJob:
     output: str
     fingerprint: str
     """Of everything that decides the result; another one is refused where shards exist."""
-    transform: Callable[[ray.data.Dataset], ray.data.Dataset]
+    decode: Callable[[Row], Sequence[Row]]
+    compute: Callable[[ray.data.Dataset], ray.data.Dataset]
     write: Callable[[str, Columns], Row]
     """``write(shard name, columns)``."""
     inputs_per_shard: int
     inputs_per_block: int
-    """Inputs that go through ``transform`` together. Blocks never span two shards, so that what is
+    """Inputs that go through ``compute`` together. Blocks never span two shards, so that what is
     computed with what does not depend on where a job was stopped."""
     key: str = "id"
     """The column that names an input."""
@@ -89,15 +99,13 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     Raises:
         ValueError: when an input changed after it was used.
     """
-    before = plan.read(job.output, split, job.inputs_per_shard)
-    bad = _bad_keys(_finished(job, before).values()) if before.parts else set()
-    after = plan.extend(job.output, before, inputs, job.key, bad)
-    if before.parts:
-        gone = before.inputs and len(before.keys(job.key).keys() - set(inputs[job.key].to_pylist()))
-        if gone:
-            print(f"{gone} inputs of {split!r} are there no more; what was made of them stays",
-                  file=sys.stderr)  # fmt: skip
-    return after
+    bad = {bad["key"] for record in _finished(job, split) for bad in record["bad"]}
+    planned = plan.extend(job.output, split, job.inputs_per_shard, inputs, job.key, bad)
+    if planned.inputs - len(planned.again) > inputs.num_rows:
+        gone = plan.missing(planned, inputs, job.key)
+        print(f"{gone} inputs of {split!r} are there no more; what was made of them stays",
+              file=sys.stderr)  # fmt: skip
+    return planned
 
 
 def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> list[Row]:
@@ -115,14 +123,15 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> list[Row]:
         TooManyBad: when the share of bad inputs passes ``job.max_bad_share``.
     """
     names = [name for part in planned.shards() for name in part]
-    again = planned.keys(job.key) if len(planned.parts) > 1 else {}
     part_of = {name: n for n, part in enumerate(planned.shards()) for name in part}
 
     def still_bad(record: Row) -> Row:
         part = part_of[record["shard"]]
-        return record | {"bad": [b for b in record["bad"] if again.get(b["key"], part) == part]}
+        return record | {
+            "bad": [b for b in record["bad"] if planned.again.get(b["key"], part) == part]
+        }
 
-    records = {name: still_bad(record) for name, record in _finished(job, planned).items()}
+    records = {record["shard"]: still_bad(record) for record in _finished(job, planned.split)}
     bar = progress(None, f"{job.verb} {planned.split}", planned.inputs)
     total, bad = planned.inputs + already_bad, already_bad
 
@@ -146,55 +155,87 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> list[Row]:
         bar.initial = sum(record["inputs"] for record in records.values())
         for record in list(records.values()):
             note(record)
-        for part, shards in zip(planned.parts, planned.shards(), strict=True):
-            for record in _execute(job, shards, part, skip=records.keys()):
+        for part in range(len(planned.counts)):
+            for record in _execute(job, planned, part, skip=records.keys()):
                 records[record["shard"]] = still_bad(record)
                 note(records[record["shard"]])
     return [records[name] for name in names]
-
-
-def _bad_keys(records: Iterable[Row]) -> set[str]:
-    return {bad["key"] for record in records for bad in record["bad"]}
 
 
 def _record_uri(job: ShardedJob, shard: str) -> str:
     return storage.join(job.output, PROGRESS, f"{shard}.json")
 
 
-def _finished(job: ShardedJob, planned: Plan) -> dict[str, Row]:
-    """Records of the shards that are done, in the order of the plan."""
-    where = plan.folder(job.output, planned.split)
-    there = set(storage.list_files(where, (".json",))) if storage.exists(where) else set()
-    names = [name for part in planned.shards() for name in part]
-    done = [name for name in names if f"{name.rpartition('/')[2]}.json" in there]
+def _finished(job: ShardedJob, split: str) -> list[Row]:
+    """Records of the shards that are done, in order."""
+    where = plan.folder(job.output, split)
+    names = storage.list_files(where, (".json",)) if storage.exists(where) else []
     with ThreadPoolExecutor(16) as pool:
-        records = pool.map(lambda name: storage.read_json(_record_uri(job, name)), done)
-        return dict(zip(done, records, strict=True))
+        return list(pool.map(lambda name: storage.read_json(storage.join(where, name)), names))
 
 
-def _execute(
-    job: ShardedJob, names: Sequence[str], inputs: pa.Table, skip: Collection[str]
-) -> Iterator[Row]:
-    """Run the shards that have no record, and yield their records as they come."""
-    blocks = []
-    for number, name in enumerate(names):
-        if name in skip:
-            continue
-        shard = inputs.slice(number * job.inputs_per_shard, job.inputs_per_shard)
-        shard = shard.append_column("shard", pa.array([name] * shard.num_rows))
-        starts = range(0, shard.num_rows, job.inputs_per_block)
-        blocks += [shard.slice(start, job.inputs_per_block) for start in starts]
-    if not blocks:
+def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -> Iterator[Row]:
+    """Run the shards of a part that have no record, and yield their records as they come."""
+    names = planned.shards()[part]
+    todo = [number for number, name in enumerate(names) if name not in skip]
+    if not todo:
         return
-    # Order is what makes a block of the last stage exactly one shard.
+    # Order is what makes a bundle of the last stage exactly one shard.
     with raydata.ordered():
-        dataset = job.transform(ray.data.from_arrow(blocks))
-        dataset = dataset.repartition(
-            target_num_rows_per_block=job.inputs_per_shard * job.fanout, strict=True
+        numbers = ray.data.range(len(todo), override_num_blocks=len(todo))
+        decoded = numbers.map_batches(
+            _Decode(job, planned, part, todo), batch_size=1, num_cpus=DECODE_CPUS
         )
-        dataset = dataset.map_batches(_Write(job), batch_size=None, batch_format="numpy")
-        for row in dataset.iter_rows():
+        # One task a shard, which hands on its blocks as they are ready.
+        blocks = decoded.repartition(
+            target_num_rows_per_block=job.inputs_per_block * job.fanout, strict=False
+        )
+        written = job.compute(blocks).map_batches(
+            _Write(job),
+            batch_size=job.inputs_per_shard * job.fanout,
+            batch_format="numpy",
+            num_cpus=WRITE_CPUS,
+        )
+        for row in written.iter_rows():
             yield storage.read_json(_record_uri(job, row["shard"]))
+
+
+class _Decode:
+    """A shard's number to the rows of its inputs, a block at a time."""
+
+    def __init__(self, job: ShardedJob, planned: Plan, part: int, todo: list[int]) -> None:
+        self.job, self.where, self.todo = job, (planned.output, planned.split, part), todo
+        self.names = planned.shards()[part]
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        (index,) = batch["id"]
+        number = self.todo[int(index)]
+        inputs = plan.read_shard(*self.where, number)
+        common = {"shard": self.names[number]}
+        rows = (common | row for row in inputs.to_pylist())
+        decoded = _side_by_side(self.job.decode, rows)
+        while several := list(islice(decoded, self.job.inputs_per_block)):
+            flat = [row for made in several for row in made]
+            yield {key: _column([row[key] for row in flat]) for key in flat[0]}
+
+
+def _column(values: list[Any]) -> Any:
+    return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values)
+
+
+def _side_by_side(decode: Callable[[Row], T], rows: Iterable[Row]) -> Iterator[T]:
+    """``map`` on threads, in order and a few ahead: storage makes one wait, decoders free the lock.
+
+    Unlike an executor's own ``map``, it takes no more rows than it has room for.
+    """
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        waiting: deque[Future[T]] = deque()
+        for row in rows:
+            waiting.append(pool.submit(decode, row))
+            if len(waiting) > 2 * DECODE_THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class _Write:

@@ -76,14 +76,14 @@ class DecodeMask:
         self.defaults = defaults
         self.labels = LabelMap(classes=classes, ignore_ids=ignore_ids)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         size = (self.defaults.width, self.defaults.height)
         try:
             ids = self.labels.read(storage.read_bytes(row["source"]))
             ids, error = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)), ""
-        except pixels.BadInput as bad:
+        except (pixels.BadInput, FileNotFoundError) as bad:
             ids, error = np.zeros(size[::-1], np.uint8), str(bad)
-        return row | {"ids": ids, "error": error}
+        return [row | {"ids": ids, "error": error}]
 
 
 class WriteImages:
@@ -133,15 +133,15 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
          list(ignore_ids), [(row["name"], row["seed"]) for row in inputs]]
     )  # fmt: skip
 
-    def transform(dataset: ray.data.Dataset) -> ray.data.Dataset:
-        decoded = dataset.map(DecodeMask(defaults, len(palette), ignore_ids))
+    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, cfg.solver)
-        return model_stage(decoded, Synthesizer, arguments, cfg.actors, cfg.ray.gpus_per_actor)
+        return model_stage(blocks, Synthesizer, arguments, cfg.actors, cfg.ray.gpus_per_actor)
 
     job = sharded.ShardedJob(
-        verb="synthesize", output=cfg.output, fingerprint=fingerprint, transform=transform,
+        verb="synthesize", output=cfg.output, fingerprint=fingerprint,
+        decode=DecodeMask(defaults, len(palette), ignore_ids), compute=compute,
         write=WriteImages(cfg, palette, fingerprint), inputs_per_shard=cfg.images_per_shard,
-        inputs_per_block=16, key="name",
+        inputs_per_block=cfg.actors.batch_size, key="name",
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
     more = {
