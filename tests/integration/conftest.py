@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.corpora import Corpus
 from pipelines.encodeconfig import EncodeConfig
+from tests.faults import FaultyProxy
 from tests.pictures import CLASSES, write_good
 
 
@@ -35,15 +36,24 @@ def s3(tmp_path_factory):
 
     server = S3Server(tmp_path_factory.mktemp("s3"))
     server.start()
-    os.environ |= server.environment
     yield server
     server.stop()
-    for name in server.environment:
+
+
+@pytest.fixture(scope="session")
+def proxy(s3):
+    """What the tests' clients talk to: it can be told to fail some of their requests."""
+    between = FaultyProxy(s3.s3)
+    environment = s3.environment | {"AWS_ENDPOINT_URL": between.url}
+    os.environ |= environment
+    yield between
+    between.stop()
+    for name in environment:
         os.environ.pop(name)
 
 
 @pytest.fixture(scope="session")
-def ray_session(tmp_path_factory, s3):
+def ray_session(tmp_path_factory, proxy):
     import ray
 
     from pipelines import raydata

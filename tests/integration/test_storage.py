@@ -1,5 +1,6 @@
 """Object storage for real: the same jobs on s3://, and a server that goes away for a while."""
 
+import io
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ from PIL import Image
 from infra import storage
 from pipelines.encode import encode
 from pipelines.latents import read_manifest
+from pipelines.pixels import png
 from pipelines.verify import VerifyConfig, verify
 from tests.integration.conftest import encode_config
 from tests.integration.test_encode import digests
@@ -23,18 +25,23 @@ def s3_corpus(ray_session, corpus):
     return "s3://semflow/corpus"
 
 
-def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_corpus):
-    output = "s3://semflow/latents"
-    encode(encode_config(s3_corpus, output))
+@pytest.fixture(scope="module")
+def s3_latents(s3_corpus):
+    encode(encode_config(s3_corpus, "s3://semflow/latents"))
+    return "s3://semflow/latents"
+
+
+def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_latents):
+    output = s3_latents
     assert digests(output) == digests(latents)
     assert read_manifest(output).fingerprint == read_manifest(str(latents)).fingerprint
     assert verify(VerifyConfig(data=output)) == {}
 
 
-def test_training_reads_from_s3(s3_corpus, latents):
+def test_training_reads_from_s3(s3_latents, latents):
     from pipelines.feed import Order, ReadWindow
 
-    there, here = read_manifest("s3://semflow/latents"), read_manifest(str(latents))
+    there, here = read_manifest(s3_latents), read_manifest(str(latents))
     for manifest in (there, here):
         order = Order.of(manifest.split("train"), 0, 4)
         rows = ReadWindow(manifest, "train", order, 0, 36, online=False).rows(0)
@@ -48,6 +55,12 @@ def test_bad_inputs_on_s3_are_quarantined_as_on_disk(ray_session, tmp_path):
     write_good(tmp_path, "train", 20)
     write_good(tmp_path, "val", 2)
     grey = np.asarray(Image.fromarray(image).convert("L"))
+    buffer = io.BytesIO()
+    Image.fromarray(image).convert("CMYK").save(buffer, "JPEG")
+    cmyk, palette = buffer.getvalue(), png(ids, [0, 0, 0, 255, 0, 0, 0, 255, 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side, shown upright
+    turned = encoded(np.rot90(image), "JPEG", exif=exif.tobytes())
     cases = {
         "truncated": (encoded(image, "JPEG")[:900], encoded(ids)),
         "zero": (b"", encoded(ids)),
@@ -57,6 +70,8 @@ def test_bad_inputs_on_s3_are_quarantined_as_on_disk(ray_session, tmp_path):
         "beyond": (encoded(image), encoded(ids + 5)),
         "colours": (encoded(image), encoded(image)),
         "fine grey ünï cødé #?&=": (encoded(grey), encoded(ids.astype(np.uint16))),
+        "fine cmyk and palette": (cmyk, palette),
+        "fine turned": (turned, encoded(ids)),
     }
     for name, (photo, mask) in cases.items():
         write_pair(tmp_path, "train", name, photo, mask, "png")
@@ -92,3 +107,43 @@ def test_a_server_that_goes_away_is_waited_for(s3, s3_corpus, latents):
     thread.join()
     assert digests(output) == digests(latents)
     assert verify(VerifyConfig(data=output)) == {}
+
+
+def test_requests_that_a_busy_store_fails_are_asked_again(proxy, s3_corpus, latents):
+    output, before = "s3://semflow/busy", proxy.failed
+    proxy.share = 0.03
+    try:
+        encode(encode_config(s3_corpus, output))
+    finally:
+        proxy.share = 0.0
+    assert proxy.failed > before
+    assert digests(output) == digests(latents)
+    assert verify(VerifyConfig(data=output)) == {}
+
+
+def test_the_whole_path_runs_on_s3(s3_corpus, s3_latents):
+    """Train, label, synthesize and evaluate read and write URIs as they do paths."""
+    from pipelines.evaluate import EvaluateConfig, evaluate
+    from pipelines.label import LabelConfig, label
+    from pipelines.synthesize import SynthesizeConfig, synthesize
+    from pipelines.train import train
+    from tests.integration.test_train import train_config
+
+    base = "s3://semflow/path"
+    train(train_config(s3_latents, f"{base}/run", steps=4, workers=1))
+    trained = train(
+        train_config(s3_latents, f"{base}/run", workers=1)
+    )  # goes on from its checkpoint
+    assert trained == f"{base}/run/model"
+    labels = label(LabelConfig(model=trained, images=f"{s3_corpus}/images/val", output=f"{base}/l"))
+    made = synthesize(
+        SynthesizeConfig(model=trained, masks=f"{s3_corpus}/masks/val", output=f"{base}/s")
+    )
+    assert labels["rows"] == 6
+    assert made["rows"] >= 6
+    assert len(storage.list_files(f"{base}/l/masks", (".png",))) == 6
+    result = evaluate(
+        EvaluateConfig(model=trained, data=s3_latents, output=f"{base}/report", limit=6)
+    )
+    assert 0 <= result["segmentation"]["accuracy"] <= 1
+    assert storage.exists(f"{base}/report/report.html")
