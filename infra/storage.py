@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
@@ -168,9 +167,15 @@ def local_folder(uri: str) -> Iterator[str]:
         yield copy
 
 
-def open_input(uri: str) -> Any:
-    """A binary file to read from, seekable."""
-    return fsspec.open(uri, "rb").open()
+def open_input(uri: str, *, ahead: bool = False) -> Any:
+    """A binary file to read from, seekable.
+
+    Args:
+        uri: of the file.
+        ahead: whether to fetch megabytes beyond what is asked for: for many small reads in a row.
+    """
+    fs, path = filesystem(uri)
+    return fs.open(path, "rb") if ahead or is_local(uri) else fs.open(path, "rb", cache_type="none")
 
 
 def digest(data: bytes) -> str:

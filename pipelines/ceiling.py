@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
-from pipelines import pixels
-from pipelines.latents import Manifest, read_row_groups
+from pipelines.latents import Manifest, draw_column, read_row_groups
 from semflow import ConfusionMatrix, load_autoencoder
 
 
@@ -21,12 +19,12 @@ def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict
         for group in range(len(shard.row_groups)):
             if seen >= limit:
                 break
-            rows = read_row_groups(manifest.shard_uri(shard), [group], ["mask_draws", "mask"])
-            clean = torch.tensor(rows["mask_draws"][: limit - seen, 0]).float()
-            truth = [np.asarray(pixels.open_image(mask)) for mask in rows["mask"][: limit - seen]]
+            rows = read_row_groups(manifest.shard_uri(shard), [group], [draw_column(0), "mask"])
+            clean = torch.tensor(rows[draw_column(0)][: limit - seen]).float()
+            truth = torch.tensor(rows["mask"][: limit - seen])
             with torch.inference_mode():
                 decoded = manifest.palette.decode(model.decode(clean))
-            confusion.update(decoded.ids, torch.from_numpy(np.stack(truth)))
+            confusion.update(decoded.ids, truth)
             seen += len(clean)
     iou = zip(manifest.palette.names, confusion.iou.tolist(), strict=True)
     return {

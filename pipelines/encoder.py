@@ -14,7 +14,7 @@ from infra import storage
 from pipelines import config, pixels
 from pipelines.corpora import parts
 from pipelines.encodeconfig import EncodeConfig
-from pipelines.latents import parquet_bytes, to_table
+from pipelines.latents import draw_column, parquet_bytes, to_table
 from semflow import load_autoencoder
 from semflow.autoencoder import Posterior
 
@@ -98,7 +98,7 @@ class Encoder:
             for i in range(0, rows, size)
         ]
         del batch["pixels"]
-        batch["mask"] = np.array([pixels.png(mask) for mask in batch.pop("ids")], dtype=object)
+        batch["mask"] = batch.pop("ids")
         return batch | {key: np.concatenate([p[key] for p in pieces]) for key in pieces[0]}
 
     @torch.inference_mode()
@@ -111,15 +111,14 @@ class Encoder:
             columns["image_std"] = posterior.std.half().cpu().numpy()
         ids = torch.from_numpy(np.stack(batch["ids"])).to(self.device)
         pictures = self.palette.encode(ids)
-        draws = [self.encode(pictures).mean.half()]
+        columns[draw_column(0)] = self.encode(pictures).mean.half().cpu().numpy()
         for draw in range(1, self.cfg.draws):
             seeds = [
                 seed_of(self.cfg.seed, id_, int(view), draw)
                 for id_, view in zip(batch["id"], batch["view"], strict=True)
             ]
             perturbed = self.cfg.perturbation.apply(pictures, seeds)
-            draws.append(self.encode(perturbed).mean.half())
-        columns["mask_draws"] = torch.stack(draws, 1).cpu().numpy()
+            columns[draw_column(draw)] = self.encode(perturbed).mean.half().cpu().numpy()
         return columns
 
 
@@ -141,7 +140,7 @@ class WriteShard:
         storage.write_bytes(storage.join(self.cfg.output, path), data)
         pixel_counts = np.zeros(256, np.int64)
         for mask in columns["mask"]:
-            pixel_counts += np.bincount(np.asarray(pixels.open_image(mask)).ravel(), minlength=256)
+            pixel_counts += np.bincount(mask.ravel(), minlength=256)
         return {
             "path": path,
             "rows": len(columns["id"]),

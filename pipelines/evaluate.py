@@ -24,7 +24,6 @@ from infra import storage, tracking
 from pipelines import config, pictures, raydata, report, sharded
 from pipelines.config import RayOptions
 from pipelines.latents import Manifest, read_manifest, read_row_groups
-from pipelines.pixels import open_image
 from pipelines.predictors import ModelOptions, Predictor, SolverChoice, read_model_index
 from pipelines.products import model_stage
 from pipelines.synthesize import sample_seed
@@ -74,7 +73,7 @@ class Evaluator(Predictor):
         table = read_row_groups(unit["uri"], [int(unit["group"])], ["id", "image_mean", "mask"])
         count = int(unit["rows"])
         latents = torch.from_numpy(table["image_mean"][:count]).float()
-        ids = torch.from_numpy(np.stack([np.asarray(open_image(m)) for m in table["mask"][:count]]))
+        ids = torch.tensor(table["mask"][:count])
         seeds = [sample_seed(self.cfg.seed, id_, 0) for id_ in table["id"][:count]]
         sums: dict[str, Any] = {}
         step = self.cfg.actors.batch_size

@@ -1,10 +1,15 @@
 """What training eats, and in which order: one endless stream of rows, the same for everyone.
 
-Row groups are permuted in each epoch and dealt into windows; the rows of a window are shuffled.
+Row groups are permuted in each epoch, the rows behind one another are cut into windows, and the
+rows of a window are shuffled.
 The order is a function of the seed alone, so a position in the stream is all it takes to resume,
 and global batch ``i`` is rows ``[i B, (i + 1) B)`` however many workers share it. Whatever chance
-a row needs (time, posterior noise, which perturbation) is drawn from its position: the training
-loop itself draws nothing.
+a row needs (time, posterior noise, which perturbation) is drawn with its window, from the seed and
+the window's number: the training loop itself draws nothing.
+
+Which of the K draws of a mask is taken is decided for a row group at a time, so that only that one
+is read. Nothing is lost by it: the k-th perturbations of two masks have no more in common than
+any other two.
 
 A fed row: ``position`` int64, ``uniform`` float32 (becomes t), ``x_0`` ``[C, h, w]``, ``ids``
 ``[H, W]`` uint8, ``seed`` int64 (of an online perturbation), ``x_1`` ``[C, h, w]`` unless masks are
@@ -14,6 +19,7 @@ encoded online.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,12 +27,15 @@ import numpy as np
 import ray.data
 from numpy.typing import NDArray
 
-from pipelines import pixels, raydata
-from pipelines.latents import Manifest, Split, read_row_groups
+from pipelines import raydata
+from pipelines.latents import Manifest, Split, draw_column, read_row_groups
+
+READERS = 8
+"""Row groups that a task reads side by side."""
 
 
 class Window(NamedTuple):
-    """Row groups that are read and shuffled together."""
+    """A stretch of the stream: row groups that are read, and shuffled with each other."""
 
     groups: list[tuple[int, int]]  # (shard, row group)
     first: int  # position of its first row in the stream
@@ -41,46 +50,44 @@ class Order:
     """(shard, row group, rows) of every row group of the split."""
     seed: int
     window: int
-    """Row groups a window: what is shuffled with each other is at most as many rows as they hold,
-    taken from all over the split."""
+    """Rows a window, all alike; what is shuffled with each other comes from all over the split."""
 
     @classmethod
-    def of(cls, split: Split, seed: int, window: int) -> Order:
-        rows = (
+    def of(cls, split: Split, seed: int, groups: int, batch_size: int) -> Order:
+        """About ``groups`` row groups a window, and whole global batches."""
+        rows = tuple(
             (number, group, rows)
             for number, shard in enumerate(split.shards)
             for group, rows in enumerate(shard.row_groups)
         )
-        return cls(tuple(rows), seed, window)
+        wanted = groups * max(size for _, _, size in rows)
+        return cls(rows, seed, -(-wanted // batch_size) * batch_size)
 
     @property
     def epoch_rows(self) -> int:
         return sum(rows for _, _, rows in self.rows)
 
-    @property
-    def windows_per_epoch(self) -> int:
-        return -(-len(self.rows) // self.window)
-
     def __getitem__(self, number: int) -> Window:
-        """Window ``number`` of the stream; epochs follow one another without a seam."""
-        epoch, index = divmod(number, self.windows_per_epoch)
-        permutation = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        sizes = [self.rows[i][2] for i in permutation]
-        cut = slice(index * self.window, (index + 1) * self.window)
-        order = np.random.default_rng([self.seed, epoch, index]).permutation(sum(sizes[cut]))
-        return Window(
-            groups=[self.rows[i][:2] for i in permutation[cut]],
-            first=epoch * self.epoch_rows + sum(sizes[: cut.start]),
-            order=order,
-        )
+        """Window ``number`` of the stream; epochs follow one another without a seam.
 
-    def window_of(self, position: int) -> int:
-        """Number of the window that holds a position of the stream."""
-        epoch, within = divmod(position, self.epoch_rows)
-        permutation = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        ends = np.cumsum([self.rows[i][2] for i in permutation])
-        group = int(np.searchsorted(ends, within, side="right"))
-        return epoch * self.windows_per_epoch + group // self.window
+        Where an epoch ends within a window, the rows of each epoch stay on their side.
+        """
+        first, epoch_rows = number * self.window, self.epoch_rows
+        groups: list[tuple[int, int]] = []
+        orders, read = [], 0
+        for epoch in range(first // epoch_rows, (first + self.window - 1) // epoch_rows + 1):
+            begin = max(first - epoch * epoch_rows, 0)
+            end = min(first + self.window - epoch * epoch_rows, epoch_rows)
+            permutation = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            ends = np.cumsum([self.rows[i][2] for i in permutation])
+            low = int(np.searchsorted(ends, begin, side="right"))
+            high = int(np.searchsorted(ends, end, side="left"))
+            groups += [self.rows[i][:2] for i in permutation[low : high + 1]]
+            before = int(ends[low - 1]) if low else 0
+            shuffled = np.random.default_rng([self.seed, epoch, number]).permutation(end - begin)
+            orders.append(read + begin - before + shuffled)
+            read += int(ends[high]) - before
+        return Window(groups, first, np.concatenate(orders))
 
 
 @dataclass(frozen=True)
@@ -93,54 +100,78 @@ class ReadWindow:
     start: int
     stop: int
     online: bool
+    first: int = 0
+    """Window that is number 0 of those asked for."""
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, NDArray[Any]]]:
         for number in batch["id"]:
-            yield self.rows(int(number))
+            yield self.rows(self.first + int(number))
 
     def rows(self, number: int) -> dict[str, NDArray[Any]]:
         window = self.order[number]
-        shards = self.manifest.split(self.split).shards
-        parts = [
-            read_row_groups(self.manifest.shard_uri(shards[shard]), [group], self._columns())
-            for shard, group in window.groups
-        ]
+        rng = np.random.default_rng([self.order.seed, number, 1])
+        groups = [self._group(*group, rng) for group in window.groups]
+        with ThreadPoolExecutor(READERS) as pool:  # storage makes one wait; decoding frees the lock
+            parts = list(pool.map(lambda group: read_row_groups(*group), groups))
         positions = window.first + np.arange(len(window.order))
         keep = (positions >= self.start) & (positions < self.stop)
+        taken = window.order[keep]
         table = {
-            name: np.concatenate([part[name] for part in parts])[window.order[keep]]
+            name: np.concatenate([part[name] for part in parts])[taken]
             for name in parts[0]
+            if not name.startswith("mask_draw_")
         }
-        return draw(table, positions[keep], self.order.seed, online=self.online)
+        if not self.online:
+            drawn = [
+                part[columns[-1]] for part, (_, _, columns, _) in zip(parts, groups, strict=True)
+            ]
+            table["x_1"] = np.concatenate(drawn)[taken]
+        return draw(table, positions, keep, rng)
 
-    def _columns(self) -> list[str]:
-        columns = ["image_mean", "mask"]
-        if self.manifest.recipe["autoencoder"]["stochastic"]:
+    def _group(
+        self, number: int, group: int, rng: np.random.Generator
+    ) -> tuple[str, list[int], list[str], str]:
+        """What to read of a row group; the last column is the draw, unless masks go online."""
+        shard, recipe = self.manifest.split(self.split).shards[number], self.manifest.recipe
+        columns = ["mask", "image_mean"]
+        if recipe["autoencoder"]["stochastic"]:
             columns.append("image_std")
-        return columns if self.online else [*columns, "mask_draws"]
+        # Draw 0 is clean and for evaluation; with no other there is no choice.
+        taken = int(rng.integers(min(1, recipe["draws"] - 1), recipe["draws"]))
+        if not self.online:
+            columns.append(draw_column(taken))
+        return self.manifest.shard_uri(shard), [group], columns, shard.sha256
 
 
 def draw(
-    table: dict[str, NDArray[Any]], positions: NDArray[np.int64], seed: int, *, online: bool
+    table: dict[str, NDArray[Any]],
+    positions: NDArray[np.int64],
+    keep: NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> dict[str, NDArray[Any]]:
-    """Give rows what chance decides, from each one's position."""
-    rngs = [np.random.default_rng([seed, int(p)]) for p in positions]
+    """Give the rows of a window what chance decides.
+
+    Args:
+        table: of the rows that are kept.
+        positions: of all rows of the window: chance does not depend on where a run began.
+        keep: which of them are kept.
+        rng: the window's own.
+    """
     result: dict[str, NDArray[Any]] = {
-        "position": positions,
-        "uniform": np.array([rng.random() for rng in rngs], np.float32),
-        "seed": np.array([rng.integers(2**62) for rng in rngs]),
+        "position": positions[keep],
+        "uniform": rng.random(len(positions), np.float32)[keep],
+        "seed": rng.integers(2**62, size=len(positions))[keep],
         "x_0": table["image_mean"],
-        "ids": np.stack([np.asarray(pixels.open_image(mask)) for mask in table["mask"]]),
+        "ids": table["mask"],
     }
-    if not online:
-        draws = table["mask_draws"]
-        # Draw 0 is clean and for evaluation; with no other there is no choice.
-        choice = [int(rng.integers(min(1, draws.shape[1] - 1), draws.shape[1])) for rng in rngs]
-        result["x_1"] = draws[np.arange(len(draws)), choice]
+    if "x_1" in table:
+        result["x_1"] = table["x_1"]
     if "image_std" in table:
-        shape = table["image_mean"].shape[1:]
-        noise = np.stack([rng.standard_normal(shape, np.float32) for rng in rngs])
-        result["x_0"] = table["image_mean"].astype(np.float32) + table["image_std"] * noise
+        shape = (len(positions), *table["image_mean"].shape[1:])
+        x_0 = rng.standard_normal(shape, np.float32)[keep]
+        x_0 *= table["image_std"]
+        x_0 += table["image_mean"]
+        result["x_0"] = x_0
     return result
 
 
@@ -150,16 +181,13 @@ def stream(
     """Positions ``[start, stop)`` of the stream, in order, in blocks of ``micro`` rows.
 
     Split over n workers with ``equal=True`` and ``preserve_order``, block ``k`` goes to worker
-    ``k mod n``: Ray Data deals to whoever has least, and all blocks are alike.
+    ``k mod n``: Ray Data deals to whoever has least, and all blocks are alike. A window is whole
+    batches, so that it is cut into blocks where it is read: rows are moved once.
     """
-    first, last = order.window_of(start), order.window_of(max(start, stop - 1))
-    read = ReadWindow(manifest, split, order, start, stop, online)
+    first, last = start // order.window, max(start, stop - 1) // order.window
+    read = ReadWindow(manifest, split, order, start, stop, online, first)
     with raydata.ordered():
-        numbers = ray.data.range(last + 1, override_num_blocks=min(last + 1, 10_000))
-        if first:
-            numbers = ray.data.from_items(
-                [{"id": n} for n in range(first, last + 1)],
-                override_num_blocks=min(last + 1 - first, 10_000),
-            )
-        windows = numbers.map_batches(read, batch_size=1)
-        return windows.repartition(target_num_rows_per_block=micro, strict=True)
+        count = last + 1 - first
+        windows = ray.data.range(count, override_num_blocks=min(count, 10_000))
+        rows = windows.map_batches(read, batch_size=1)
+        return rows.repartition(target_num_rows_per_block=micro, strict=False)

@@ -36,7 +36,7 @@ class Feed:
 
     def __call__(self) -> ray.data.Dataset:
         cfg, manifest = self.cfg, read_manifest(self.cfg.data)
-        order = Order.of(manifest.split("train"), cfg.seed, cfg.shuffle_groups)
+        order = Order.of(manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
         stop = cfg.steps * cfg.batch_size
         return stream(
             manifest, "train", order, start=min(last_position(cfg.output), stop), stop=stop,

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import pixels
 from pipelines.latents import Manifest, read_row_groups
 from semflow import ConfusionMatrix, SemFlow
 
@@ -34,11 +33,11 @@ def read_rows(manifest: Manifest, split: str, limit: int) -> tuple[Tensor, Tenso
                 break
             table = read_row_groups(manifest.shard_uri(shard), [group], ["image_mean", "mask"])
             latents.append(table["image_mean"])
-            ids += [np.asarray(pixels.open_image(mask)) for mask in table["mask"]]
+            ids.append(table["mask"])
             seen += rows
     return (
         torch.from_numpy(np.concatenate(latents)[:limit]).float(),
-        torch.from_numpy(np.stack(ids)[:limit]),
+        torch.from_numpy(np.concatenate(ids)[:limit]),
     )
 
 

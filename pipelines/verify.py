@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import ray.data
 
 from infra import storage
-from pipelines import pixels, raydata, sharded
+from pipelines import raydata, sharded
 from pipelines.config import RayOptions, UserError
-from pipelines.latents import METADATA_KEY, Manifest, Shard, read_manifest, to_numpy
+from pipelines.latents import METADATA_KEY, Manifest, Shard, draw_column, read_manifest, to_numpy
 from semflow.palette import IGNORE
 
 
@@ -79,7 +79,7 @@ def check_shard(manifest: Manifest, shard: Shard, limit: float) -> tuple[list[st
         return faults, []
     columns = to_numpy(table)
     names = [f"{i}\t{v}" for i, v in zip(columns["id"], columns["view"], strict=True)]
-    for name in ("image_mean", "image_std", "mask_draws"):
+    for name in latent_columns(manifest):
         if name in columns:
             values = columns[name].astype(np.float32)
             if not np.isfinite(values).all():
@@ -89,36 +89,36 @@ def check_shard(manifest: Manifest, shard: Shard, limit: float) -> tuple[list[st
             elif name == "image_std" and values.min(initial=0) < 0:
                 faults.append("image_std is negative")
     classes, size = len(manifest.palette), (manifest.height, manifest.width)
-    for name, mask in zip(names, columns["mask"], strict=True):
-        try:
-            ids = np.asarray(pixels.open_image(mask))
-        except pixels.BadInput as bad:
-            faults.append(f"mask of {name!r}: {bad}")
-            continue
-        if ids.shape != size or ((ids >= classes) & (ids != IGNORE)).any():
-            faults.append(f"mask of {name!r} has another size or ids beyond the classes")
+    masks = columns["mask"]
+    if masks.shape[1:] != size or ((masks >= classes) & (masks != IGNORE)).any():
+        faults.append(f"masks are of another size than {size} or have ids beyond the classes")
     return faults, names
 
 
 def _schema_faults(manifest: Manifest, schema: pa.Schema) -> list[str]:
     from semflow import load_autoencoder  # only its shapes; a local folder or no weights at all
 
-    wanted = {"id", "view", "crop", "flip", "image_mean", "mask_draws", "mask"}
-    if manifest.recipe["autoencoder"]["stochastic"]:
-        wanted.add("image_std")
+    latents = latent_columns(manifest)
+    wanted = {"id", "view", "crop", "flip", "mask", *latents}
     faults = [f"column {name} is missing" for name in sorted(wanted - set(schema.names))]
-    tensors = [n for n in ("image_mean", "mask_draws", "image_std") if n in schema.names]
-    for name in tensors:
-        if not isinstance(schema.field(name).type, pa.FixedShapeTensorType):
-            faults.append(f"column {name} is {schema.field(name).type}, no tensor")
+    if faults:
+        return faults
+    kinds = {schema.field(name).type for name in latents}
+    if len(kinds) > 1 or not isinstance(min(kinds, key=str), pa.FixedShapeTensorType):
+        return [f"columns {', '.join(latents)} are not all tensors of one shape"]
     source = manifest.recipe["autoencoder"]["source"]
-    if not faults and source.startswith("space-to-depth"):
+    if source.startswith("space-to-depth"):
         shape = load_autoencoder(source).latent_size(manifest.height, manifest.width)
-        if tuple(schema.field("image_mean").type.shape) != shape:
+        if tuple(kinds.pop().shape) != shape:
             faults.append(f"column image_mean is {schema.field('image_mean').type.shape}")
-    if not faults and schema.field("mask_draws").type.shape[0] != manifest.recipe["draws"]:
-        faults.append(f"column mask_draws has {schema.field('mask_draws').type.shape[0]} draws")
     return faults
+
+
+def latent_columns(manifest: Manifest) -> list[str]:
+    """The columns of latents that a shard must have."""
+    stochastic = manifest.recipe["autoencoder"]["stochastic"]
+    draws = [draw_column(draw) for draw in range(manifest.recipe["draws"])]
+    return ["image_mean", *(["image_std"] if stochastic else []), *draws]
 
 
 def verify(cfg: VerifyConfig) -> dict[str, list[str]]:

@@ -21,7 +21,10 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
     for name, uri, _ in shards_of(corpus, split):
         samples: dict[str, dict[str, tuple[int, int]]] = {}
         try:
-            with storage.open_input(uri) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            with (
+                storage.open_input(uri, ahead=True) as file,
+                tarfile.open(fileobj=file, mode="r:") as tar,
+            ):
                 for member in tar:
                     folder, _, base = member.name.rpartition("/")
                     if not member.isfile() or base.startswith("."):

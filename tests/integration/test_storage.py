@@ -43,7 +43,7 @@ def test_training_reads_from_s3(s3_latents, latents):
 
     there, here = read_manifest(s3_latents), read_manifest(str(latents))
     for manifest in (there, here):
-        order = Order.of(manifest.split("train"), 0, 4)
+        order = Order.of(manifest.split("train"), 0, 4, 4)
         rows = ReadWindow(manifest, "train", order, 0, 36, online=False).rows(0)
         if manifest is there:
             first = rows

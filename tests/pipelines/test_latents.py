@@ -16,8 +16,10 @@ def columns(rows=10):
         "crop": [np.arange(4)] * rows,
         "flip": [i % 2 == 1 for i in range(rows)],
         "image_mean": list(rng.normal(size=(rows, 3, 2, 4)).astype(np.float16)),
-        "mask_draws": list(rng.normal(size=(rows, 2, 3, 2, 4)).astype(np.float16)),
-        "mask": [b"png"] * rows,
+        "mask_draw_0": list(rng.normal(size=(rows, 3, 2, 4)).astype(np.float16)),
+        "mask_draw_10": list(rng.normal(size=(rows, 3, 2, 4)).astype(np.float16)),
+        "mask_draw_2": list(rng.normal(size=(rows, 3, 2, 4)).astype(np.float16)),
+        "mask": list(rng.integers(0, 9, (rows, 4, 8)).astype(np.uint8)),
     }
 
 
@@ -28,7 +30,9 @@ def test_a_shard_is_plain_parquet_with_canonical_tensors(tmp_path):
     assert file.num_row_groups == 3
     schema = file.schema_arrow
     assert schema.field("image_mean").type == pa.fixed_shape_tensor(pa.float16(), [3, 2, 4])
-    assert schema.field("mask_draws").type == pa.fixed_shape_tensor(pa.float16(), [2, 3, 2, 4])
+    assert schema.field("mask_draw_10").type == pa.fixed_shape_tensor(pa.float16(), [3, 2, 4])
+    assert schema.field("mask").type == pa.binary(4 * 8)
+    assert schema.names[4:] == ["mask", "image_mean", "mask_draw_0", "mask_draw_2", "mask_draw_10"]
     assert schema.field("crop").type == pa.fixed_shape_tensor(pa.int32(), [4])
     assert schema.metadata[b"semflow"] == b'{"x": 1}'
 
@@ -39,7 +43,10 @@ def test_row_groups_come_back_as_they_were(tmp_path):
     table = latents.read_row_groups(str(path), [1, 2])
     expected = columns()
     assert table["id"].tolist() == expected["id"][4:]
-    assert np.array_equal(table["mask_draws"], np.stack(expected["mask_draws"][4:]))
+    for name in ("mask_draw_2", "mask"):
+        assert np.array_equal(table[name], np.stack(expected[name][4:])), name
+    few = latents.to_numpy(latents.to_table(expected, "").slice(3, 5))
+    assert np.array_equal(few["mask"], np.stack(expected["mask"][3:8]))
     assert table["image_mean"].dtype == np.float16
 
 

@@ -1,0 +1,155 @@
+"""What a dataset's size costs whoever opens it: from ten thousand rows to a million.
+
+    python -m tests.benchmarks.scale --output out/scale
+
+Writes datasets of small rows in shards of 500 and, in a fresh process for each, times what a
+training run does before its first step: read the manifest, compare it with the files (as ``verify
+--quick`` does), make the order, read the first batch in this process, then through Ray Data; and
+notes the driver's memory after each. The plot is docs/pictures/scale.png.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from infra import storage
+from pipelines import latents
+from semflow import make_palette
+
+SHARD_ROWS, GROUP_ROWS = 500, 125
+LATENT, SIDE = (4, 4, 4), 32
+
+
+@dataclass(frozen=True)
+class Args:
+    rows: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    output: str = "out/scale"
+    """Folder for scale.json and scale.png."""
+    measure: str = ""
+    """(for itself) the dataset that this process opens."""
+
+
+def write(folder: str, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    shards = []
+    latent = rng.standard_normal((SHARD_ROWS, *LATENT)).astype(np.float16)
+    mask = np.zeros((SHARD_ROWS, SIDE, SIDE), np.uint8)
+    for number in range(rows // SHARD_ROWS):
+        columns = {
+            "id": [f"{number:05d}/{i:05d}" for i in range(SHARD_ROWS)],
+            "view": [0] * SHARD_ROWS, "crop": np.zeros((SHARD_ROWS, 4), np.int32),
+            "flip": [False] * SHARD_ROWS, "mask": mask, "image_mean": latent,
+            "mask_draw_0": latent, "mask_draw_1": latent,
+        }  # fmt: skip
+        data, groups = latents.parquet_bytes(latents.to_table(columns, "{}"), GROUP_ROWS)
+        path = f"train/{number:05d}.parquet"
+        storage.write_bytes(storage.join(folder, path), data)
+        shards.append(latents.Shard(path, SHARD_ROWS, len(data), storage.digest(data), groups))
+    recipe = {"autoencoder": {"stochastic": False, "source": ""}, "draws": 2}
+    latents.write_manifest(
+        latents.Manifest(
+            uri=folder, fingerprint="synthetic", recipe=recipe, corpus={},
+            palette=make_palette("spread", 3), height=SIDE, width=SIDE, quarantined=0,
+            splits={"train": latents.Split(rows, rows, tuple(shards), (0, 0, 0))}, codec_ceiling={},
+        )
+    )  # fmt: skip
+
+
+def measure(folder: str) -> dict[str, Any]:
+    """Seconds and memory (MB, this process) after each step of opening a dataset."""
+    import ray
+
+    from pipelines import raydata
+    from pipelines.feed import Order, ReadWindow, stream
+    from pipelines.verify import files_differ
+
+    raydata.init(None)
+    steps: dict[str, Any] = {"rows": 0, "before_mb": memory()}
+    started = time.perf_counter()
+
+    def note(step: str) -> None:
+        nonlocal started
+        steps[f"{step}_s"] = time.perf_counter() - started
+        steps[f"{step}_mb"] = memory()
+        started = time.perf_counter()
+
+    manifest = latents.read_manifest(folder)
+    split = manifest.split("train")
+    steps["rows"] = split.rows
+    note("manifest")
+    assert not list(files_differ(manifest))
+    note("quick_verify")
+    order = Order.of(split, seed=0, groups=16, batch_size=64)
+    middle = split.rows // 2
+    ReadWindow(manifest, "train", order, 0, split.rows, False).rows(middle // order.window)
+    note("first_window")
+    data = stream(manifest, "train", order, start=0, stop=split.rows, online=False, micro=64)
+    batches = iter(data.iter_torch_batches(batch_size=64))
+    next(batches)
+    note("ray_data_first_batch")
+    for _ in range(100):
+        next(batches)
+    note("hundred_batches")
+    ray.shutdown()
+    return steps
+
+
+def memory() -> float:
+    """Largest so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def plot(found: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    rows = [f["rows"] for f in found]
+    names = {"manifest": "read the manifest", "quick_verify": "compare with the files",
+             "first_window": "first window, in process",
+             "ray_data_first_batch": "first batch, Ray Data"}  # fmt: skip
+    for key, name in names.items():
+        left.plot(rows, [f[f"{key}_s"] for f in found], "o-", label=name)
+    left.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
+    left.legend(fontsize=8, frameon=False)
+    for key, name in (("before", "before"), ("hundred_batches", "after all of it")):
+        right.plot(rows, [f[f"{key}_mb"] for f in found], "o-", label=name)
+    right.set(xscale="log", xlabel="rows", ylabel="driver memory, MB", ylim=(0, None))
+    right.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
+        return
+    output, found = Path(args.output), []
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        for rows in args.rows:
+            folder = f"{home}/{rows}"
+            write(folder, rows)
+            command = [sys.executable, "-m", "tests.benchmarks.scale", "--measure", folder]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+            print({k: round(v, 2) for k, v in found[-1].items()}, flush=True)
+    (output / "scale.json").write_text(json.dumps(found, indent=2))
+    plot(found, output / "scale.png")
+
+
+if __name__ == "__main__":
+    main()
