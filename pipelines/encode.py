@@ -44,7 +44,7 @@ from pipelines.latents import (
     read_manifest,
     write_manifest,
 )
-from semflow import load_autoencoder
+from semflow import Palette, load_autoencoder
 
 
 def encode(cfg: EncodeConfig) -> Manifest:
@@ -56,13 +56,15 @@ def encode(cfg: EncodeConfig) -> Manifest:
         TooManyBad: when too many pairs cannot be used.
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
-    cfg.perturbation.check(cfg.make_palette())
+    palette = _palette(cfg)
+    cfg.perturbation.check(palette)
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
-    how = recipe(cfg)
+    how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
-    sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite)
-    jobs = {split: _job(cfg, split, fingerprint, how) for split in listings}
+    note = {"palette": [cfg.palette, palette.to_json()]}
+    sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
+    jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
     plans = {split: sharded.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
     before = read_manifest(cfg.output) if _finished(cfg.output) else None
     if before and {name: split.inputs for name, split in before.splits.items()} == {
@@ -79,7 +81,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
             quarantine += sharded.quarantine_lines(records, bad)
         manifest = Manifest(
             uri=cfg.output, fingerprint=dataset_fingerprint(fingerprint, splits), recipe=how,
-            corpus=config.to_dict(cfg.corpus), palette=cfg.make_palette(), height=cfg.height,
+            corpus=config.to_dict(cfg.corpus), palette=palette, height=cfg.height,
             width=cfg.width, splits=splits, quarantined=len(quarantine), codec_ceiling={},
         )  # fmt: skip
         ceiling = codec_ceiling(manifest, cfg.autoencoder)
@@ -94,12 +96,23 @@ def encode(cfg: EncodeConfig) -> Manifest:
     return read_manifest(cfg.output)
 
 
+def _palette(cfg: EncodeConfig) -> Palette:
+    """The palette of the work that is there, if any: another machine may round otherwise."""
+    there = sharded.noted(cfg.output).get("palette")
+    new = cfg.make_palette()
+    if there and not cfg.overwrite and there[0] == cfg.palette:
+        old = Palette.from_json(there[1])
+        if old.names == new.names:
+            return old
+    return new
+
+
 def _finished(output: str) -> bool:
     return storage.exists(storage.join(output, MANIFEST))
 
 
 def _job(
-    cfg: EncodeConfig, split: str, fingerprint: str, how: dict[str, Any]
+    cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
 ) -> sharded.ShardedJob:
     # Only training pairs have more than the whole view.
     views = cfg.views if split == cfg.corpus.splits[0] else 1
@@ -107,7 +120,7 @@ def _job(
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         return blocks.map_batches(
             Encoder,
-            fn_constructor_args=(cfg,),
+            fn_constructor_args=(cfg, palette),
             batch_size=None,
             compute=ray.data.ActorPoolStrategy(size=cfg.actors),
             num_cpus=1,

@@ -82,7 +82,7 @@ class EncodeConfig:
         )  # fmt: skip
 
 
-def recipe(cfg: EncodeConfig) -> dict[str, Any]:
+def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
     """All that decides the latents of a pair, wherever the corpus lies.
 
     Nothing of the machine is in it: how many actors or threads worked changes nothing but the last
@@ -97,7 +97,7 @@ def recipe(cfg: EncodeConfig) -> dict[str, Any]:
             "precision": cfg.precision,
             **autoencoder.identity(),
         },
-        "palette": cfg.make_palette().to_json(),
+        "palette": palette.to_json(),
         "labels": config.to_dict(cfg.labels()) | {"resize_photos": cfg.corpus.resize_photos},
         "height": cfg.height,
         "width": cfg.width,

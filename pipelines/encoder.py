@@ -15,7 +15,7 @@ from pipelines import config, pixels
 from pipelines.corpora import parts
 from pipelines.encodeconfig import EncodeConfig
 from pipelines.latents import draw_column, parquet_bytes, to_table
-from semflow import load_autoencoder
+from semflow import Palette, load_autoencoder
 from semflow.autoencoder import Posterior
 
 
@@ -71,12 +71,11 @@ class Decode:
 class Encoder:
     """An actor: pixels to latents, for images and for every draw of their masks."""
 
-    def __init__(self, cfg: EncodeConfig) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: EncodeConfig, palette: Palette) -> None:
+        self.cfg, self.palette = cfg, palette
         torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.actors))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autoencoder = load_autoencoder(cfg.autoencoder).to(self.device)
-        self.palette = cfg.make_palette()
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self.autocast = torch.autocast(
             self.device.type, dtype[cfg.precision], enabled=cfg.precision != "fp32"

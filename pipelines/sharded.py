@@ -72,17 +72,23 @@ class ShardedJob:
     max_bad_share: float = 0.05
 
 
-def start(job_output: str, fingerprint: str, *, overwrite: bool) -> None:
+def noted(job_output: str) -> Row:
+    """What was noted when a job claimed this output; nothing if none did."""
+    location = storage.join(job_output, PROGRESS, "plan.json")
+    return dict(storage.read_json(location)) if storage.exists(location) else {}
+
+
+def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | None = None) -> None:
     """Claim an output folder for a job, or go on with its own unfinished work.
+
+    ``note`` is kept for :func:`noted`.
 
     Raises:
         ValueError: when the folder holds the work of a job with another fingerprint.
     """
-    plan = storage.join(job_output, PROGRESS, "plan.json")
     if overwrite:
         storage.remove(job_output)
-    elif storage.exists(plan):
-        before = storage.read_json(plan)["fingerprint"]
+    elif before := noted(job_output).get("fingerprint"):
         if before != fingerprint:
             raise ValueError(
                 f"{job_output} holds the work of another configuration or other inputs "
@@ -90,7 +96,8 @@ def start(job_output: str, fingerprint: str, *, overwrite: bool) -> None:
                 "output, or give --overwrite to remove it and start afresh"
             )
         return
-    storage.write_json(plan, {"fingerprint": fingerprint})
+    location = storage.join(job_output, PROGRESS, "plan.json")
+    storage.write_json(location, {"fingerprint": fingerprint} | (note or {}))
 
 
 def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -207,6 +207,7 @@ def sphere(names: Sequence[str] | int) -> Palette:
     return _spread(_names(names), sphere=True)
 
 
+@lru_cache(maxsize=16)
 def _spread(names: tuple[str, ...], *, sphere: bool, starts: int = 16) -> Palette:
     count = len(names)
     if not 2 <= count <= IGNORE:

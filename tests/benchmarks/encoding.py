@@ -52,7 +52,7 @@ class Args:
 def bare(cfg, rows) -> float:
     """Views a second of the loop."""
     torch.set_num_threads(os.cpu_count() or 1)
-    decode, encoder = Decode(cfg, cfg.views), Encoder(cfg)
+    decode, encoder = Decode(cfg, cfg.views), Encoder(cfg, cfg.make_palette())
     started, waiting, done = time.perf_counter(), [], 0
     for row in rows:
         waiting += decode(row)

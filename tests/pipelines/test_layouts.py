@@ -39,7 +39,7 @@ def read(corpus, root, split):
     cfg = EncodeConfig(corpus=replace(corpus, root=str(root)), height=8, width=8)
     listing = list_pairs(cfg.corpus, split)
     decode = Decode(cfg, 1)
-    rows = {row["id"]: decode.decode(row | {"shard": ""})[0] for row in listing.pairs.to_pylist()}
+    rows = {row["id"]: decode(row | {"shard": ""})[0] for row in listing.pairs.to_pylist()}
     errors = {key: row["error"] for key, row in rows.items() if row["error"]}
     assert not errors, errors
     return {key: list(dict.fromkeys(row["ids"][:, 0].tolist())) for key, row in rows.items()}, [
