@@ -150,8 +150,8 @@ def test_photos_that_grow_or_are_stretched_are_warned_of(corpus):
 def test_an_autoencoder_that_loses_classes_is_warned_of(corpus, monkeypatch):
     """One that confuses the last class with the first, and gives black photos."""
 
-    def load(cfg):
-        encoder = Encoder(cfg, cfg.make_palette())
+    def load(cfg, palette):
+        encoder = Encoder(cfg, palette)
         anchors = encoder.palette.anchors
 
         class Lossy(type(encoder.autoencoder)):
