@@ -83,11 +83,18 @@ class Encoder:
         self.moments: Callable[[torch.Tensor], Posterior] = self.autoencoder.encode
         if cfg.compile:
             self.moments = torch.compile(self.moments, dynamic=False)
+            with torch.inference_mode():
+                self.encode(torch.zeros(1, 3, cfg.height, cfg.width, device=self.device))
 
     def encode(self, pixels: torch.Tensor) -> Posterior:
         """Posterior of pixels ``[B, 3, H, W]`` in [-1, 1]."""
+        rows = len(pixels)
+        if self.cfg.compile:  # of one shape only: a shard's last batch would compile it again
+            more = self.cfg.batch_size - rows
+            pixels = torch.cat([pixels, pixels[-1:].expand(more, -1, -1, -1)])
         with self.autocast:
-            return self.moments(pixels)
+            mean, std = self.moments(pixels)
+        return Posterior(mean[:rows], None if std is None else std[:rows])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A block of views; it is encoded ``batch_size`` at a time."""

@@ -16,7 +16,7 @@ def train_config(latents, output, **options) -> TrainConfig:
         "data": str(latents), "output": str(output), "velocity": "tiny", "steps": 8,
         "batch_size": 8, "lr": 1e-3, "workers": 2, "threads": 1, "log_every": 1,
         "validate_every": 4, "checkpoint_every": 4, "validate_rows": 6, "shuffle_groups": 3,
-        "max_failures": 0, "segment": Solver(steps=1), "synthesize": Solver(steps=1),
+        "max_failures": 2, "segment": Solver(steps=1), "synthesize": Solver(steps=1),
     }  # fmt: skip
     return TrainConfig(**defaults | options)
 
