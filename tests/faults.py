@@ -46,7 +46,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_one(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"  # pyarrow's SDK
+        body = (
+            self.chunks()
+            if chunked
+            else self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        )
         if fault := self.proxy.fault():
             status, code = fault
             text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
@@ -58,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 server.putheader(name, value)
-            server.endheaders(body)
+            server.endheaders([body] if chunked else body, encode_chunked=chunked)
             response = server.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException):  # the server is away: so is this
@@ -68,6 +73,15 @@ class _Handler(BaseHTTPRequestHandler):
             server.close()
         kept = {k: v for k, v in response.headers.items() if k.lower() not in HOP}
         self.answer(response.status, kept, data)
+
+    def chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+        return body
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one  # noqa: N815
 
