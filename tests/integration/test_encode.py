@@ -210,6 +210,10 @@ def test_verify_names_a_flipped_byte_a_missing_and_a_foreign_shard(latents, tmp_
     shard.write_bytes(data)
     (copy / "val/00000.parquet").unlink()
     shutil.copy(copy / "train/00000.parquet", copy / "train/00001.parquet")
+    (copy / "train/stray.parquet").write_bytes(b"of another run")
+    quick = verify(VerifyConfig(data=str(copy), quick=True))
+    assert quick["val/00000.parquet"] == ["is missing"]
+    assert "is not in the manifest" in quick["train/stray.parquet"][0]
     faults = verify(VerifyConfig(data=str(copy)))
     assert "digest differs" in faults["train/00002.parquet"][0]
     assert faults["val/00000.parquet"] == ["is missing"]
