@@ -113,9 +113,7 @@ def main() -> None:
         rates["encode.py, running"].append(running)
         print({name: round(values[-1], 1) for name, values in rates.items()}, flush=True)
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    result = {"pairs": len(rows), "views": args.views, "autoencoder": args.autoencoder,
-              "rates": rates, "medians": medians,
-              "ratios": {k: rate / medians["bare loop"] for k, rate in medians.items()}}  # fmt: skip
+    result = vars(args) | {"pairs": len(rows), "rates": rates, "medians": medians}
     Path(args.output).mkdir(parents=True, exist_ok=True)
     Path(args.output, "encoding.json").write_text(json.dumps(result, indent=2))
     for name, rate in medians.items():
