@@ -122,7 +122,7 @@ def _job(
             Encoder,
             fn_constructor_args=(cfg, palette),
             batch_size=None,
-            compute=ray.data.ActorPoolStrategy(size=cfg.actors),
+            compute=ray.data.ActorPoolStrategy(size=cfg.actors, max_tasks_in_flight_per_actor=4),
             num_cpus=1,
             num_gpus=cfg.ray.gpus_per_actor,
         )
@@ -131,7 +131,7 @@ def _job(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
         compute=compute, write=WriteShard(cfg, fingerprint, how),
         inputs_per_shard=cfg.shard_rows // views,
-        inputs_per_block=max(1, cfg.batch_size // views), fanout=views,
+        inputs_per_block=max(1, cfg.block_rows() // views), fanout=views,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
 

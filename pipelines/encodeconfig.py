@@ -13,6 +13,9 @@ from pipelines.masks import LabelMap
 from semflow import Palette, Perturbation, load_autoencoder, make_palette
 from semflow.palette import PaletteKind
 
+BLOCK_BYTES = 32 << 20
+"""Of the pixels and ids that are decoded, and then encoded, as one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
@@ -72,6 +75,15 @@ class EncodeConfig:
 
     def make_palette(self) -> Palette:
         return make_palette(self.palette, self.corpus.classes)
+
+    def block_rows(self) -> int:
+        """Views that are handed to an encoder at a time: whole batches, some megabytes.
+
+        Ray Data takes about a tenth of a second a block, whatever is in it.
+        """
+        fitting = BLOCK_BYTES // (4 * self.height * self.width)  # pixels and ids
+        whole = max(1, fitting // self.batch_size) * self.batch_size
+        return min(whole, self.shard_rows)
 
     def labels(self) -> LabelMap:
         """What the values of the corpus's masks mean."""

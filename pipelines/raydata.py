@@ -15,6 +15,11 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 PAUSE_SECONDS = 0.02
 
+KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 600_000}
+"""Ray ends workers beyond the number of cores after a second without work. On two cores a job's
+stages have more processes than that, and each new one imports torch again: measured, an encode
+spent most of its time so."""
+
 
 class Breather(ExecutionCallback):
     """A pause in each round of Ray Data's scheduler.
@@ -45,5 +50,10 @@ def init(address: str | None) -> None:
     # Ray Train would print every line of a worker twice: as the worker's, and as its own.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING}
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, **quiet)
+    else:
+        ray.init(address="local", **quiet, _system_config=KEEP_WORKERS)

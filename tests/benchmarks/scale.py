@@ -124,10 +124,11 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     for key, name in names.items():
         left.plot(rows, [f[f"{key}_s"] for f in found], "o-", label=name)
     left.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
-    left.legend(fontsize=8, frameon=False)
+    left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.62))
     for key, name in (("before", "before"), ("hundred_batches", "after all of it")):
         right.plot(rows, [f[f"{key}_mb"] for f in found], "o-", label=name)
-    right.set(xscale="log", xlabel="rows", ylabel="driver memory, MB", ylim=(0, None))
+    top = 1.3 * max(f["hundred_batches_mb"] for f in found)
+    right.set(xscale="log", xlabel="rows", ylabel="driver memory, MB", ylim=(0, top))
     right.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
 
