@@ -9,7 +9,6 @@ local Ray. Started again, it goes on where it was.
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import ray
 
-from pipelines import config, digits
+from pipelines import config, digits, raydata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +59,7 @@ def main() -> None:
     if not (corpus / "whole").exists():
         digits.write_corpus(corpus, train=cfg.train_scenes, val=cfg.val_scenes)
         (corpus / "whole").touch()
-    # "local": not a cluster that somebody else left running on this machine.
-    ray.init(os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.WARNING)
+    raydata.init(os.environ.get("RAY_ADDRESS"))
     environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     for command in commands(cfg):
         shown = shlex.join(["python", f"pipelines/{command[0]}", *command[1:]])

@@ -56,4 +56,5 @@ def init(address: str | None) -> None:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, **quiet)
     else:
+        # Not a cluster that somebody else left running on this machine.
         ray.init(address="local", **quiet, _system_config=KEEP_WORKERS)

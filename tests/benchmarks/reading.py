@@ -109,8 +109,10 @@ def run(cfg: Reading, task: dict[str, Any], cache: str, ours: bool, timeout: flo
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # else whatever else runs here slows Ray's workers only
     }
-    if cfg.peers and not ours:  # ours is measured in its own environment and no other
-        environment["PYTHONPATH"] = os.path.abspath(cfg.peers)
+    if not ours:  # ours is measured in its own environment and no other
+        environment["TMPDIR"] = os.path.dirname(cache)  # streaming leaves locks in it
+        if cfg.peers:
+            environment["PYTHONPATH"] = os.path.abspath(cfg.peers)
     command = [sys.executable, "-m", "tests.benchmarks.measure", json.dumps(task), answer]
     with open(log, "wb") as out:
         process = subprocess.Popen(
@@ -228,9 +230,8 @@ def measure(cfg: Reading, folder: str, place: str, one: dict[str, Any]) -> dict[
     return one | {"others": idle} | answer
 
 
-def measure_all(cfg: Reading, folder: str, names: list[str]) -> list[dict[str, Any]]:
+def measure_all(cfg: Reading, folder: str, names: list[str]) -> Iterator[dict[str, Any]]:
     """First every reader checked, then all timed, the repetitions interleaved."""
-    runs = []
     with ExitStack() as stack:
         place = {"local": folder}
         if "s3" in cfg.stores:
@@ -238,12 +239,11 @@ def measure_all(cfg: Reading, folder: str, names: list[str]) -> list[dict[str, A
         for repeat, store, name in itertools.product(range(cfg.repeats + 1), cfg.stores, names):
             for workers in cfg.workers if LIBRARIES[name].workers else (0,):
                 one = {"repeat": repeat, "store": store, "name": name, "workers": workers}
-                runs.append(measure(cfg, folder, place[store], one | {"check": repeat == 0}))
-    return runs
+                yield measure(cfg, folder, place[store], one | {"check": repeat == 0})
 
 
-def compare(cfg: Reading, folder: str) -> dict[str, Any]:
-    """Everything, as plain data."""
+def compare(cfg: Reading, folder: str) -> None:
+    """Everything; what is known by then is written after each measurement."""
     with scratch(folder) as cache:
         versions = run(cfg, {"do": "versions"}, cache, ours=False)
     if "error" in versions:
@@ -255,16 +255,23 @@ def compare(cfg: Reading, folder: str) -> dict[str, Any]:
         for name in cfg.names if name not in absent and LIBRARIES[name].data in wrong
     }  # fmt: skip
     names = [name for name in cfg.names if name not in absent]
-    sizes = {
-        data: sum(storage.find(f"{folder}/{data}").values())
-        for data in {LIBRARIES[name].data for name in names}
+    result: dict[str, Any] = {
+        "config": asdict(cfg),
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": {name: versions[name] for name in cfg.names},
+        "absent": absent,
+        "bytes": {
+            data: sum(storage.find(f"{folder}/{data}").values())
+            for data in {LIBRARIES[name].data for name in names}
+        },
+        "runs": [],
     }
-    runs = measure_all(cfg, folder, names)
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    return {
-        "config": asdict(cfg), "machine": machine, "versions": versions, "absent": absent,
-        "bytes": sizes, "runs": runs,
-    }  # fmt: skip
+    for one in measure_all(cfg, folder, names):
+        result["runs"].append(one)
+        if cfg.output:
+            storage.write_json(storage.join(cfg.output, "reading.json"), result)
+            storage.write_bytes(storage.join(cfg.output, "reading.md"), report(result).encode())
+    print(report(result))
 
 
 def main() -> None:
@@ -273,15 +280,10 @@ def main() -> None:
         sys.exit(f"error: no reader is called that; there are {', '.join(LIBRARIES)}")
     if cfg.data:
         os.makedirs(cfg.data, exist_ok=True)
-        result = compare(cfg, os.path.abspath(cfg.data))
-    else:
-        with tempfile.TemporaryDirectory(prefix="reading.") as folder:
-            result = compare(cfg, folder)
-    text = report(result)
-    print(text)
-    if cfg.output:
-        storage.write_json(storage.join(cfg.output, "reading.json"), result)
-        storage.write_bytes(storage.join(cfg.output, "reading.md"), text.encode())
+        compare(cfg, os.path.abspath(cfg.data))
+        return
+    with tempfile.TemporaryDirectory(prefix="reading.") as folder:
+        compare(cfg, folder)
 
 
 if __name__ == "__main__":
