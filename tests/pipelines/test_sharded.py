@@ -12,7 +12,8 @@ def test_rows_come_in_order_and_are_decoded_at_the_same_time():
     gate = threading.Barrier(4, timeout=10)  # passes only if four are decoded at once
 
     def decode(row):
-        gate.wait()
+        if row["n"] < 4:  # later ones could wait for rows that are only read once these are done
+            gate.wait()
         return row["n"]
 
     assert list(_side_by_side(decode, ({"n": n} for n in range(40)))) == list(range(40))
