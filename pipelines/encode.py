@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from pipelines import config, raydata, sharded
 from pipelines.ceiling import codec_ceiling
 from pipelines.corpora import list_pairs
 from pipelines.corpora.classes import with_classes
-from pipelines.encodeconfig import EncodeConfig, recipe
+from pipelines.encodeconfig import EncodeConfig, absolute, recipe
 from pipelines.encoder import Decode, Encoder, WriteShard
 from pipelines.latents import (
     MANIFEST,
@@ -98,13 +97,12 @@ def encode(cfg: EncodeConfig) -> Manifest:
 
 def _palette(cfg: EncodeConfig) -> Palette:
     """The palette of the work that is there, if any: another machine may round otherwise."""
-    there = sharded.noted(cfg.output).get("palette")
-    new = cfg.make_palette()
-    if there and not cfg.overwrite and there[0] == cfg.palette:
-        old = Palette.from_json(there[1])
-        if old.names == new.names:
+    kind, there = sharded.noted(cfg.output).get("palette", (None, None))
+    if kind == cfg.palette and not cfg.overwrite:
+        old = Palette.from_json(there)
+        if old.names == cfg.corpus.classes:
             return old
-    return new
+    return cfg.make_palette()
 
 
 def _finished(output: str) -> bool:
@@ -114,18 +112,13 @@ def _finished(output: str) -> bool:
 def _job(
     cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
 ) -> sharded.ShardedJob:
-    # Only training pairs have more than the whole view.
-    views = cfg.views if split == cfg.corpus.splits[0] else 1
+    views = cfg.views_of(split)
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        return blocks.map_batches(
-            Encoder,
-            fn_constructor_args=(cfg, palette),
-            batch_size=None,
-            compute=ray.data.ActorPoolStrategy(size=cfg.actors, max_tasks_in_flight_per_actor=4),
-            num_cpus=1,
-            num_gpus=cfg.ray.gpus_per_actor,
-        )
+        return raydata.actor_stage(
+            blocks, Encoder, (cfg, palette), actors=cfg.actors, gpus=cfg.ray.gpus_per_actor,
+            waiting=4,
+        )  # fmt: skip
 
     return sharded.ShardedJob(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
@@ -163,10 +156,7 @@ def main() -> None:
     if sys.argv[1:2] == ["preview"]:
         preview.main(sys.argv[2:])
         return
-    cfg = config.parse(EncodeConfig, __doc__, ENCODE)
-    cfg = config.absolute_paths(cfg, "output", "corpus.root")
-    if Path(cfg.autoencoder).is_dir():  # else a hub id, or the name of one of ours
-        cfg = config.absolute_paths(cfg, "autoencoder")
+    cfg = absolute(config.parse(EncodeConfig, __doc__, ENCODE))
     raydata.init(cfg.ray.address)
     manifest = encode(cfg)
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from pipelines import config
 from pipelines.config import RayOptions
@@ -76,6 +77,10 @@ class EncodeConfig:
     def make_palette(self) -> Palette:
         return make_palette(self.palette, self.corpus.classes)
 
+    def views_of(self, split: str) -> int:
+        """Views of each pair of a split: only training pairs have more than the whole one."""
+        return self.views if split == self.corpus.splits[0] else 1
+
     def block_rows(self) -> int:
         """Views that are handed to an encoder at a time: whole batches, some megabytes.
 
@@ -92,6 +97,16 @@ class EncodeConfig:
             classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
             ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
         )  # fmt: skip
+
+
+C = TypeVar("C", bound=EncodeConfig)
+
+
+def absolute(cfg: C, *more: str) -> C:
+    """The configuration as every worker can read it, with ``more`` keys of paths."""
+    # An autoencoder is a folder, a hub id, or the name of one of ours.
+    folder = ["autoencoder"] if Path(cfg.autoencoder).is_dir() else []
+    return config.absolute_paths(cfg, "output", "corpus.root", *folder, *more)
 
 
 def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:

@@ -31,10 +31,9 @@ class Decode:
         common = {"shard": row["shard"], "id": row["id"], "source": row["image"], "error": ""}
         try:
             photo, ids = self.read(row)
-        except (pixels.BadInput, FileNotFoundError) as bad:
-            gone = isinstance(bad, FileNotFoundError)
+        except pixels.BadInput as bad:
             blank = np.zeros((cfg.height, cfg.width), np.uint8)
-            common["error"] = f"is there no more: {bad}" if gone else str(bad)
+            common["error"] = str(bad)
             empty = {"crop": np.zeros(4, np.int32), "flip": False, "ids": blank,
                      "pixels": np.stack([blank] * 3, -1)}  # fmt: skip
             return [common | empty | {"view": view} for view in range(self.views)]
@@ -56,8 +55,7 @@ class Decode:
         """A pair's photo and ids, of one size.
 
         Raises:
-            BadInput: when one cannot be used.
-            FileNotFoundError: when a file went away after it was listed.
+            BadInput: when one cannot be used, or went away after it was listed.
         """
         if row["mask_part"].startswith("layers:"):
             layers = parts.read_layers(row["mask"], row["mask_part"])

@@ -12,7 +12,7 @@ of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from pipelines import config, pictures, raydata, report, sharded
 from pipelines.config import RayOptions
 from pipelines.latents import Manifest, read_manifest, read_row_groups
 from pipelines.predictors import ModelOptions, Predictor, SolverChoice, read_model_index
-from pipelines.products import model_stage
 from pipelines.synthesize import sample_seed
 from semflow import ConfusionMatrix
 
@@ -175,8 +174,9 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     with tracking.run("evaluate", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         blocks = ray.data.from_items(todo, override_num_blocks=len(todo))
-        one_by_one = replace(cfg.actors, batch_size=1)
-        dataset = model_stage(blocks, Evaluator, (cfg,), one_by_one, cfg.ray.gpus_per_actor)
+        dataset = raydata.actor_stage(
+            blocks, Evaluator, (cfg,), actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
+        )
         sums: dict[str, Any] = {}
         shown: dict[str, Any] = {}
         for row in sharded.progress(dataset.iter_rows(), "evaluate", len(todo)):

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +64,14 @@ class Order:
         wanted = groups * max(size for _, _, size in rows)
         return cls(rows, seed, -(-wanted // batch_size) * batch_size)
 
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of every row group."""
+        return np.array([rows for _, _, rows in self.rows])
+
     @property
     def epoch_rows(self) -> int:
-        return sum(rows for _, _, rows in self.rows)
+        return int(self.sizes.sum())
 
     def __getitem__(self, number: int) -> Window:
         """Window ``number`` of the stream; epochs follow one another without a seam.
@@ -79,7 +85,7 @@ class Order:
             begin = max(first - epoch * epoch_rows, 0)
             end = min(first + self.window - epoch * epoch_rows, epoch_rows)
             permutation = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-            ends = np.cumsum([self.rows[i][2] for i in permutation])
+            ends = np.cumsum(self.sizes[permutation])
             low = int(np.searchsorted(ends, begin, side="right"))
             high = int(np.searchsorted(ends, end, side="left"))
             groups += [self.rows[i][:2] for i in permutation[low : high + 1]]
@@ -108,39 +114,31 @@ class ReadWindow:
             yield self.rows(self.first + int(number))
 
     def rows(self, number: int) -> dict[str, NDArray[Any]]:
-        window = self.order[number]
+        window, draws = self.order[number], self.manifest.recipe["draws"]
         rng = np.random.default_rng([self.order.seed, number, 1])
-        groups = [self._group(*group, rng) for group in window.groups]
+        # Draw 0 is clean and for evaluation; with no other there is no choice.
+        taken = [int(rng.integers(min(1, draws - 1), draws)) for _ in window.groups]
         with ThreadPoolExecutor(READERS) as pool:  # storage makes one wait; decoding frees the lock
-            parts = list(pool.map(lambda group: read_row_groups(*group), groups))
+            parts = list(pool.map(self._read, window.groups, taken))
         positions = window.first + np.arange(len(window.order))
         keep = (positions >= self.start) & (positions < self.stop)
-        taken = window.order[keep]
-        table = {
-            name: np.concatenate([part[name] for part in parts])[taken]
-            for name in parts[0]
-            if not name.startswith("mask_draw_")
-        }
-        if not self.online:
-            drawn = [
-                part[columns[-1]] for part, (_, _, columns, _) in zip(parts, groups, strict=True)
-            ]
-            table["x_1"] = np.concatenate(drawn)[taken]
+        rows = window.order[keep]
+        table = {name: np.concatenate([part[name] for part in parts])[rows] for name in parts[0]}
         return draw(table, positions, keep, rng)
 
-    def _group(
-        self, number: int, group: int, rng: np.random.Generator
-    ) -> tuple[str, list[int], list[str], str]:
-        """What to read of a row group; the last column is the draw, unless masks go online."""
-        shard, recipe = self.manifest.split(self.split).shards[number], self.manifest.recipe
+    def _read(self, place: tuple[int, int], taken: int) -> dict[str, NDArray[Any]]:
+        """The columns of a row group that are needed; ``x_1`` is the draw that is taken."""
+        shard = self.manifest.split(self.split).shards[place[0]]
         columns = ["mask", "image_mean"]
-        if recipe["autoencoder"]["stochastic"]:
+        if self.manifest.recipe["autoencoder"]["stochastic"]:
             columns.append("image_std")
-        # Draw 0 is clean and for evaluation; with no other there is no choice.
-        taken = int(rng.integers(min(1, recipe["draws"] - 1), recipe["draws"]))
         if not self.online:
             columns.append(draw_column(taken))
-        return self.manifest.shard_uri(shard), [group], columns, shard.sha256
+        uri = self.manifest.shard_uri(shard)
+        table = read_row_groups(uri, [place[1]], columns, shard.sha256)
+        if not self.online:
+            table["x_1"] = table.pop(draw_column(taken))
+        return table
 
 
 def draw(

@@ -22,8 +22,9 @@ from PIL import Image
 from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
+from pipelines.corpora import parts
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice, read_model_index
-from pipelines.products import model_stage, produce, rows_of, unique_names, write_shard
+from pipelines.products import produce, rows_of, unique_names, write_shard
 from semflow import Palette
 from semflow.sampler import Defaults
 
@@ -63,10 +64,10 @@ class DecodePhoto:
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            photo = pixels.read_photo(storage.read_bytes(row["source"]))
+            photo = pixels.read_photo(parts.read(row["source"]))
             size, error = (photo.shape[1], photo.shape[0]), ""
             photo = pixels.resize_photo(photo, self.width, self.height)
-        except (pixels.BadInput, FileNotFoundError) as bad:
+        except pixels.BadInput as bad:
             photo = np.zeros((self.height, self.width, 3), np.uint8)
             size, error = (0, 0), str(bad)
         return [row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}]
@@ -129,7 +130,9 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, cfg.solver)
-        return model_stage(blocks, Segmenter, arguments, cfg.actors, cfg.ray.gpus_per_actor)
+        return raydata.actor_stage(
+            blocks, Segmenter, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
+        )
 
     job = sharded.ShardedJob(
         verb="label", output=cfg.output, fingerprint=fingerprint,

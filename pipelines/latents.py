@@ -109,6 +109,7 @@ def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
         metadata: for the file.
     """
     arrays: dict[str, pa.Array] = {}
+    notes: dict[str, dict[bytes, bytes]] = {}
     for name, values in columns.items():
         if name == "crop" or name.startswith(("image_", "mask_")):
             dtype = np.int32 if name == "crop" else np.float16
@@ -118,24 +119,17 @@ def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
             masks = np.ascontiguousarray(np.stack(list(values)), np.uint8)
             kind = pa.binary(masks[0].size)  # as a tensor it would be read ten times slower
             arrays[name] = pa.Array.from_buffers(kind, len(masks), [None, pa.py_buffer(masks)])
+            notes[name] = {SHAPE_KEY: json.dumps(masks.shape[1:]).encode()}
         elif name == "view":
             arrays[name] = pa.array(values, pa.int32())
         else:
             arrays[name] = pa.array(list(values))
-    order = ["id", "view", "crop", "flip", "mask", "image_mean", "image_std"]
-    names = [n for n in order if n in arrays] + sorted(arrays.keys() - set(order), key=_by_number)
-    table = pa.table({name: arrays[name] for name in names})
-    if "mask" in columns:
-        shape = json.dumps(masks.shape[1:]).encode()
-        at = table.schema.get_field_index("mask")
-        field = table.schema.field(at).with_metadata({SHAPE_KEY: shape})
-        table = table.cast(table.schema.set(at, field))
-    return table.replace_schema_metadata({METADATA_KEY: metadata.encode()})
-
-
-def _by_number(name: str) -> tuple[int, str]:
-    number = name.rpartition("_")[2]
-    return (int(number) if number.isdecimal() else -1, name)
+    first = ["id", "view", "crop", "flip", "mask", "image_mean", "image_std"]
+    draws = sorted(arrays.keys() - set(first), key=lambda name: (len(name), name))  # 2 before 10
+    names = [name for name in first if name in arrays] + draws
+    fields = [pa.field(name, arrays[name].type, metadata=notes.get(name)) for name in names]
+    schema = pa.schema(fields, {METADATA_KEY: metadata.encode()})
+    return pa.Table.from_arrays([arrays[name] for name in names], schema=schema)
 
 
 def parquet_bytes(table: pa.Table, row_group_rows: int) -> tuple[bytes, tuple[int, ...]]:

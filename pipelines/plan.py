@@ -10,7 +10,7 @@ to a corpus while its encode is stopped.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -63,7 +63,12 @@ def read_shard(output: str, split: str, part: int, number: int) -> pa.Table:
 
 
 def extend(
-    output: str, split: str, per_shard: int, inputs: pa.Table, key: str, retry: Collection[str]
+    output: str,
+    split: str,
+    per_shard: int,
+    inputs: pa.Table,
+    key: str,
+    retry: Callable[[], Collection[str]],
 ) -> Plan:
     """The plan so far, and with it the inputs that it does not know and those that were mended.
 
@@ -76,7 +81,8 @@ def extend(
         per_shard: inputs a shard.
         inputs: all there are now.
         key: their column that names them.
-        retry: keys of those that could not be used; one that has changed since is planned again.
+        retry: gives the keys of those that could not be used, which may take a while; one that has
+            changed since is planned again.
 
     Raises:
         ValueError: when an input changed after it was used.
@@ -90,7 +96,8 @@ def extend(
         if "bytes" in inputs.column_names:
             before = known["bytes"].take(where)
             changed = pc.fill_null(pc.not_equal(inputs["bytes"], before), False)
-            mended = pc.is_in(inputs[key], value_set=pa.array(sorted(retry), pa.string()))
+            unusable = retry() if pc.any(changed).as_py() else ()
+            mended = pc.is_in(inputs[key], value_set=pa.array(sorted(unusable), pa.string()))
             used = inputs[key].filter(pc.and_not(changed, mended))
             if len(used):
                 raise ValueError(

@@ -15,22 +15,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from math import nan, prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from PIL import Image
 
 from infra import storage
 from pipelines import config, pictures, pixels, sharded
 from pipelines.corpora import Bad, Listing, list_pairs
 from pipelines.corpora.classes import with_classes
-from pipelines.encodeconfig import EncodeConfig, recipe
+from pipelines.encodeconfig import EncodeConfig, absolute, recipe
 from pipelines.encoder import Decode, Encoder
 from pipelines.latents import draw_column
 from pipelines.pixels import Pixels
+from pipelines.report import template
 from semflow import IGNORE, ConfusionMatrix, Palette
 
 IGNORED, ENLARGED, RESHAPED, CEILING, PSNR = 0.2, 1.25, 1.1, 0.9, 20
@@ -113,17 +112,13 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
     bad = [pair for pair in seen if isinstance(pair, Bad)]
     warned = list(_warnings(cfg, listings, shown, bad, confusion))
     rows = {
-        split: listing.pairs.num_rows * (cfg.views if split == cfg.corpus.splits[0] else 1)
-        for split, listing in listings.items()
+        split: listing.pairs.num_rows * cfg.views_of(split) for split, listing in listings.items()
     }
     corpus = cfg.corpus
     values = corpus.colours or corpus.ids or range(len(palette))
     if "{part}" in corpus.masks:
         values = corpus.classes
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
-    )
-    html = environment.get_template("preview.html").render(
+    html = template("preview.html").render(
         cfg=cfg, warned=warned, shown=shown, shares=shares.mean(0), miou=confusion.miou,
         seen_in=(shares > 0).sum(0), iou=confusion.iou.tolist(), values=list(values),
         pairs={split: listing.pairs.num_rows for split, listing in listings.items()}, rows=rows,
@@ -144,7 +139,7 @@ def _send(
 ) -> Iterator[Shown | Bad]:
     for split, (table, _) in listings.items():
         # Two views of eight are the first two of the eight: a later one changes no earlier one.
-        decode = Decode(cfg, min(cfg.views, 2) if split == cfg.corpus.splits[0] else 1)
+        decode = Decode(cfg, min(cfg.views_of(split), 2))
         count = min(cfg.pairs, table.num_rows)
         for number in np.linspace(0, table.num_rows - 1, count).round().astype(int).tolist():
             yield show(encoder, decode, split, table.slice(number, 1).to_pylist()[0])
@@ -282,10 +277,7 @@ def main(args: list[str]) -> None:
         name: (about, PreviewConfig(**{f.name: getattr(cfg, f.name) for f in fields(cfg)}))
         for name, (about, cfg) in ENCODE.items()
     }
-    cfg = config.parse(PreviewConfig, __doc__, presets, args)
-    cfg = config.absolute_paths(cfg, "output", "corpus.root", "page")
-    if Path(cfg.autoencoder).is_dir():  # as encode does: it is part of the recipe
-        cfg = config.absolute_paths(cfg, "autoencoder")
+    cfg = absolute(config.parse(PreviewConfig, __doc__, presets, args), "page")
     page, miou, warned = preview(cfg)
     for sentence, details in warned:
         print("\n  ".join([f"warning: {sentence}", *details]))

@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 
 from infra import storage, tracking
 from pipelines import config, sharded
 from pipelines.latents import parquet_bytes
-from pipelines.predictors import ModelOptions, Predictor
 from pipelines.sharded import Row
 
 TABLE = "table"
@@ -28,24 +26,6 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     stems = [os.path.splitext(path)[0] for path in paths]
     count = Counter(stems)
     return [stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
-
-
-def model_stage(
-    dataset: ray.data.Dataset,
-    predictor: type[Predictor],
-    arguments: tuple[Any, ...],
-    options: ModelOptions,
-    gpus: float,
-) -> ray.data.Dataset:
-    """Run batches through a pool of actors that hold the model."""
-    return dataset.map_batches(
-        predictor,
-        fn_constructor_args=arguments,
-        batch_size=None,  # a block is a batch
-        compute=ray.data.ActorPoolStrategy(size=options.actors),
-        num_cpus=1,
-        num_gpus=gpus,
-    )
 
 
 def rows_of(columns: Mapping[str, Any]) -> list[Row]:

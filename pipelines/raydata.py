@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+import ray.data
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
@@ -43,6 +44,35 @@ def ordered() -> Iterator[None]:
     context.custom_execution_callback_classes = [Breather]
     with DataContext.current(context):
         yield
+
+
+def actor_stage(
+    blocks: ray.data.Dataset,
+    actor: type,
+    arguments: tuple[Any, ...],
+    *,
+    actors: int,
+    gpus: float,
+    waiting: int = 2,
+) -> ray.data.Dataset:
+    """Run blocks, one at a time, through actors that hold a model.
+
+    Args:
+        blocks: what goes through.
+        actor: class whose objects map a block of columns to another.
+        arguments: of its constructor.
+        actors: how many.
+        gpus: that each takes.
+        waiting: blocks at an actor, the one it works on counted.
+    """
+    return blocks.map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=waiting),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
 
 
 def init(address: str | None) -> None:

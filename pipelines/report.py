@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
 from pipelines import pictures
 from pipelines.pixels import png
@@ -56,16 +56,21 @@ def render(
             result["segmentation"]["iou"].items(), palette.colours, strict=True
         )
     ]  # fmt: skip
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
-    )
-    page = environment.get_template("report.html").render(
+    page = template("report.html").render(
         result=result,
         headline=headline(result),
         classes=classes,
         pictures={name: base64.b64encode(png).decode() for name, png in images.items()},
     )
     return page, images
+
+
+def template(name: str) -> Template:
+    """One of the pages beside this file; what it shows of users' data is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
+    )
+    return environment.get_template(name)
 
 
 def confusion_picture(counts: np.ndarray[Any, Any]) -> bytes:

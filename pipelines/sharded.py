@@ -74,8 +74,12 @@ class ShardedJob:
 
 def noted(job_output: str) -> Row:
     """What was noted when a job claimed this output; nothing if none did."""
-    location = storage.join(job_output, PROGRESS, "plan.json")
+    location = _claim_uri(job_output)
     return dict(storage.read_json(location)) if storage.exists(location) else {}
+
+
+def _claim_uri(job_output: str) -> str:
+    return storage.join(job_output, PROGRESS, "plan.json")
 
 
 def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | None = None) -> None:
@@ -96,8 +100,7 @@ def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | Non
                 "output, or give --overwrite to remove it and start afresh"
             )
         return
-    location = storage.join(job_output, PROGRESS, "plan.json")
-    storage.write_json(location, {"fingerprint": fingerprint} | (note or {}))
+    storage.write_json(_claim_uri(job_output), {"fingerprint": fingerprint} | (note or {}))
 
 
 def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
@@ -106,10 +109,14 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     Raises:
         ValueError: when an input changed after it was used.
     """
-    bad = {bad["key"] for record in _finished(job, split) for bad in record["bad"]}
+
+    def bad() -> set[str]:
+        return {bad["key"] for record in _finished(job, split) for bad in record["bad"]}
+
     planned = plan.extend(job.output, split, job.inputs_per_shard, inputs, job.key, bad)
-    if planned.inputs - len(planned.again) > inputs.num_rows:
-        gone = plan.missing(planned, inputs, job.key)
+    suspect = planned.inputs - len(planned.again) > inputs.num_rows
+    gone = plan.missing(planned, inputs, job.key) if suspect else 0
+    if gone:
         print(f"{gone} inputs of {split!r} are there no more; what was made of them stays",
               file=sys.stderr)  # fmt: skip
     return planned
@@ -184,7 +191,7 @@ def _finished(job: ShardedJob, split: str) -> list[Row]:
 def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -> Iterator[Row]:
     """Run the shards of a part that have no record, and yield their records as they come."""
     names = planned.shards()[part]
-    todo = [number for number, name in enumerate(names) if name not in skip]
+    todo = [(number, name) for number, name in enumerate(names) if name not in skip]
     if not todo:
         return
     # Order is what makes a bundle of the last stage exactly one shard.
@@ -210,16 +217,16 @@ def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -
 class _Decode:
     """A shard's number to the rows of its inputs, a block at a time."""
 
-    def __init__(self, job: ShardedJob, planned: Plan, part: int, todo: list[int]) -> None:
+    def __init__(
+        self, job: ShardedJob, planned: Plan, part: int, todo: list[tuple[int, str]]
+    ) -> None:
         self.job, self.where, self.todo = job, (planned.output, planned.split, part), todo
-        self.names = planned.shards()[part]
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         (index,) = batch["id"]
-        number = self.todo[int(index)]
+        number, name = self.todo[int(index)]
         inputs = plan.read_shard(*self.where, number)
-        common = {"shard": self.names[number]}
-        rows = (common | row for row in inputs.to_pylist())
+        rows = ({"shard": name} | row for row in inputs.to_pylist())
         decoded = _side_by_side(self.job.decode, rows)
         while several := list(islice(decoded, self.job.inputs_per_block)):
             flat = [row for made in several for row in made]

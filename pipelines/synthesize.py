@@ -22,9 +22,10 @@ from PIL import Image
 from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
+from pipelines.corpora import parts
 from pipelines.masks import LabelMap
 from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, read_model_index
-from pipelines.products import model_stage, produce, rows_of, unique_names, write_shard
+from pipelines.products import produce, rows_of, unique_names, write_shard
 from semflow import Palette
 from semflow.sampler import Defaults
 
@@ -79,9 +80,9 @@ class DecodeMask:
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         size = (self.defaults.width, self.defaults.height)
         try:
-            ids = self.labels.read(storage.read_bytes(row["source"]))
+            ids = self.labels.read(parts.read(row["source"]))
             ids, error = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)), ""
-        except (pixels.BadInput, FileNotFoundError) as bad:
+        except pixels.BadInput as bad:
             ids, error = np.zeros(size[::-1], np.uint8), str(bad)
         return [row | {"ids": ids, "error": error}]
 
@@ -135,7 +136,9 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, cfg.solver)
-        return model_stage(blocks, Synthesizer, arguments, cfg.actors, cfg.ray.gpus_per_actor)
+        return raydata.actor_stage(
+            blocks, Synthesizer, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
+        )
 
     job = sharded.ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,18 +128,18 @@ def verify(cfg: VerifyConfig) -> dict[str, list[str]]:
     """
     manifest = read_manifest(cfg.data)
     faults: dict[str, list[str]] = defaultdict(list)
-    for path, fault in files_differ(manifest):
-        faults[path].append(fault)
+    there = storage.find(manifest.uri, (".parquet",))
     rows = {name: split.rows for name, split in manifest.splits.items()}
-    if not cfg.quick:
+    if cfg.quick:
+        faults |= sizes_differ(manifest, there)
+    else:
         rows = read_back(manifest, cfg.limit, faults)
+    faults |= strangers(manifest, there)
     print(f"{'split':12} {'shards':>7} {'rows':>10} {'MB':>10}  {'checked':8} state")
     for name, split in manifest.splits.items():
         bad = [path for path in faults if path == name or path.startswith(f"{name}/")]
-        size, checked = (
-            sum(shard.bytes for shard in split.shards) / 1e6,
-            "sizes" if cfg.quick else "all",
-        )
+        size = sum(shard.bytes for shard in split.shards) / 1e6
+        checked = "sizes" if cfg.quick else "all"
         print(f"{name:12} {len(split.shards):7} {rows[name]:10} {size:10.1f}  {checked:8} "
               f"{'BAD' if bad else 'good'}")  # fmt: skip
     for path, found in faults.items():
@@ -149,19 +148,27 @@ def verify(cfg: VerifyConfig) -> dict[str, list[str]]:
     return dict(faults)
 
 
-def files_differ(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Files that are missing, of another size, or strangers: one listing says it."""
-    there = storage.find(manifest.uri, (".parquet",))
+def sizes_differ(manifest: Manifest, there: dict[str, int]) -> dict[str, list[str]]:
+    """Shards that are missing or of another size, in a listing of files with their bytes."""
+    faults = {}
     for split in manifest.splits.values():
         for shard in split.shards:
             if shard.path not in there:
-                yield shard.path, "is missing"
+                faults[shard.path] = ["is missing"]
             elif there[shard.path] != shard.bytes:
-                yield shard.path, f"has {there[shard.path]} bytes instead of {shard.bytes}"
+                faults[shard.path] = [f"has {there[shard.path]} bytes instead of {shard.bytes}"]
+    return faults
+
+
+def strangers(manifest: Manifest, there: dict[str, int]) -> dict[str, list[str]]:
+    """Files among the shards that the manifest does not know."""
     known = {shard.path for split in manifest.splits.values() for shard in split.shards}
-    for path in sorted(there.keys() - known):
-        if path.split("/")[0] in manifest.splits:
-            yield path, "is not in the manifest; whoever reads the folder whole would read it"
+    fault = "is not in the manifest; whoever reads the folder whole would read it"
+    return {
+        path: [fault]
+        for path in sorted(there.keys() - known)
+        if path.split("/")[0] in manifest.splits
+    }
 
 
 def read_back(manifest: Manifest, limit: float, faults: dict[str, list[str]]) -> dict[str, int]:
@@ -176,20 +183,18 @@ def read_back(manifest: Manifest, limit: float, faults: dict[str, list[str]]) ->
         results = dataset.map(CheckShard(manifest, limit)).iter_rows()
     hashes: dict[str, list[Any]] = {name: [] for name in manifest.splits}
     for result in sharded.progress(results, "verify", len(numbers)):
-        more = json.loads(result["faults"])
-        faults[result["path"]] += [fault for fault in more if fault not in faults[result["path"]]]
-        if not faults[result["path"]]:
-            del faults[result["path"]]
+        if found := json.loads(result["faults"]):
+            faults[result["path"]] = found
         hashes[result["split"]].append(np.frombuffer(result["hashes"], "u8"))
-    found = {}
+    rows = {}
     for name, split in manifest.splits.items():
         seen = np.sort(np.concatenate(hashes[name] or [np.zeros(0, "u8")]))
-        found[name] = len(seen)
+        rows[name] = len(seen)
         if twice := int((seen[1:] == seen[:-1]).sum()):
             faults[name].append(f"{twice} rows are there twice (same id and view)")
         if len(seen) != split.rows:
             faults[name].append(f"{len(seen)} rows, not {split.rows}")
-    return found
+    return rows
 
 
 def main(args: list[str]) -> None:

@@ -14,14 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from pipelines.pixels import BadInput
 
 
-def read(uri: str, part: str) -> bytes:
+def read(uri: str, part: str = "") -> bytes:
     """The bytes at a place.
 
     Raises:
-        FileNotFoundError: when the file is not there any more.
+        BadInput: when the file is not there any more.
     """
+    try:
+        return _read(uri, part)
+    except FileNotFoundError as gone:
+        raise BadInput(f"is there no more: {gone}") from gone
+
+
+def _read(uri: str, part: str) -> bytes:
     kind, _, rest = part.partition(":")
     if not kind:
         return storage.read_bytes(uri)
@@ -67,4 +75,4 @@ def read_layers(uri: str, part: str) -> dict[str, bytes]:
     """The files of a mask in several files, by the name of their class; ``*`` is its place."""
     prefix, _, suffix = uri.rpartition("*")
     names = part.removeprefix("layers:").split(",")
-    return {name: storage.read_bytes(f"{prefix}{name}{suffix}") for name in names}
+    return {name: read(f"{prefix}{name}{suffix}") for name in names}

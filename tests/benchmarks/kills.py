@@ -39,6 +39,7 @@ from infra.services.s3 import S3Server
 from pipelines.latents import read_manifest
 from pipelines.verify import check_shard
 from tests.faults import FaultyProxy
+from tests.integration.test_encode import digests
 from tests.pictures import CLASSES, encoded, scene, write_pair
 
 ROOT = Path(__file__).parents[2]
@@ -176,11 +177,6 @@ def compare(output: str, whole: dict[str, str]) -> dict[str, Any]:
         "other_bytes": sum(whole.get(shard.path) != shard.sha256 for shard in shards),
         "missing_shards": len(whole.keys() - {shard.path for shard in shards}),
     }
-
-
-def digests(output: str) -> dict[str, str]:
-    splits = read_manifest(output).splits.values()
-    return {shard.path: shard.sha256 for split in splits for shard in split.shards}
 
 
 def outage(job: Encode, server: S3Server, length: float, rng: random.Random) -> dict[str, Any]:

@@ -11,7 +11,7 @@ def table(**rows):
 
 
 def extend(output, inputs, retry=()):
-    return plan.extend(str(output), "train", 2, inputs, "id", retry)
+    return plan.extend(str(output), "train", 2, inputs, "id", lambda: retry)
 
 
 def ids(output, part, shard):
