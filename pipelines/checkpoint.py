@@ -1,8 +1,8 @@
 """What it takes to go on: DeepSpeed's state, the averaged weights, random state, and a note.
 
 A checkpoint folder holds ``deepspeed/`` (weights, optimizer, scheduler; a part of each rank),
-``ema.safetensors`` (ZeRO-3: one a rank), ``rng_RANK.safetensors`` and ``trainer.json`` (step,
-position in the data, number of workers, configuration), which says whether it fits.
+``ema.safetensors`` (ZeRO-3: one a rank), ``rng_RANK.safetensors`` and ``trainer.json`` (step, what
+decides the order of the data, number of workers, configuration), which says whether it fits.
 
 Reading ``deepspeed/`` is DeepSpeed's own code, which unpickles: resume only from storage you trust.
 """
@@ -23,9 +23,12 @@ TAG, TRAINER = "deepspeed", "trainer.json"
 
 
 def save(
-    folder: Path, engine: Any, ema: EMA, *, step: int, position: int, config: dict[str, Any]
+    folder: Path, engine: Any, ema: EMA, *, step: int, order: dict[str, Any], config: dict[str, Any]
 ) -> None:
-    """Write this rank's part into ``folder``; all ranks call it, each with a folder of its own."""
+    """Write this rank's part into ``folder``; all ranks call it, each with a folder of its own.
+
+    ``order`` is what decides the order of the data: with it, the step says where to go on.
+    """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     stage = engine.zero_optimization_stage()
     engine.save_checkpoint(str(folder), tag=TAG)
@@ -33,20 +36,28 @@ def save(
         save_file(ema.state_dict(), folder / _ema_name(stage, rank))
     save_file({"cpu": torch.get_rng_state()}, folder / f"rng_{rank}.safetensors")
     if rank == 0:
-        note = {"step": step, "position": position, "workers": world, "zero_stage": stage,
+        note = {"step": step, "order": order, "workers": world, "zero_stage": stage,
                 "config": config}  # fmt: skip
         (folder / TRAINER).write_text(json.dumps(note, indent=2))
 
 
-def load(folder: Path, engine: Any, ema: EMA) -> int:
+def load(folder: Path, engine: Any, ema: EMA, order: dict[str, Any]) -> int:
     """Take up a whole checkpoint; all ranks call it. Returns the step.
 
     Raises:
-        UserError: when it was written by another number of workers or another ZeRO stage.
+        UserError: when it was written by another number of workers or another ZeRO stage, or with
+            the data in another order.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     stage = engine.zero_optimization_stage()
-    note = parse_note((folder / TRAINER).read_bytes())
+    note = json.loads((folder / TRAINER).read_bytes())
+    if changed := sorted(key for key in order if note["order"].get(key) != order[key]):
+        raise UserError(
+            f"this run was fed in another order: changed since its checkpoint at step "
+            f"{note['step']}: {', '.join(changed)}. Going on would repeat some rows and leave out "
+            "others. Give back what it had, or begin a run of its own at another --output with "
+            "--init and the model of this one"
+        )
     if note["zero_stage"] != stage or (stage > 0 and note["workers"] != world):
         raise UserError(
             f"this checkpoint is of {note['workers']} workers under ZeRO-{note['zero_stage']} and "
@@ -62,12 +73,6 @@ def load(folder: Path, engine: Any, ema: EMA) -> int:
     if own.is_file():
         torch.set_rng_state(load_file(own)["cpu"])
     return int(note["step"])
-
-
-def parse_note(data: bytes) -> dict[str, Any]:
-    """``trainer.json``."""
-    note: dict[str, Any] = json.loads(data)
-    return note
 
 
 def _ema_name(stage: int, rank: int) -> str:

@@ -18,10 +18,12 @@ import ray.train
 import ray.train.torch
 import torch
 from diffusers.optimization import get_scheduler
+from numpy.typing import NDArray
 from ray.train import Checkpoint
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, pictures, validate
+from pipelines.feed import Feed, Order
 from pipelines.latents import read_manifest
 from pipelines.trainconfig import TrainConfig
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder, make_velocity
@@ -88,33 +90,44 @@ class Worker:
         if last is None:
             return
         with last.as_directory() as folder:
-            self.step = checkpoint.load(Path(folder), self.engine, self.ema)
+            self.step = checkpoint.load(Path(folder), self.engine, self.ema, self.order())
             torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
         if self.rank == 0:
             print(f"resumed at step {self.step}", flush=True)
 
+    def order(self) -> dict[str, Any]:
+        """What decides which rows a step is made of."""
+        keys = ("batch_size", "seed", "shuffle_groups")
+        return {key: getattr(self.cfg, key) for key in keys} | {"data": self.manifest.fingerprint}
+
     def steps(self) -> Iterator[tuple[int, list[dict[str, torch.Tensor]]]]:
         """The steps that are left, each with its micro-batches."""
-        micro = self.cfg.micro_batch(self.world)
-        rounds = self.cfg.batch_size // (micro * self.world)
-        shard = ray.train.get_dataset_shard("train")
-        batches = iter(
-            shard.iter_torch_batches(batch_size=micro, device=str(self.device), prefetch_batches=4)
-        )
-        while self.step < self.cfg.steps:
+        cfg, micro = self.cfg, self.cfg.micro_batch(self.world)
+        share, split = cfg.batch_size // self.world, self.manifest.split("train")
+        order = Order.of(split, cfg.seed, cfg.shuffle_groups, cfg.batch_size)
+        lanes = range(self.rank * share, (self.rank + 1) * share)
+        feed = Feed(self.manifest, "train", order, lanes, cfg.online_masks)
+        batches = feed.batches(self.step, cfg.steps)
+        while self.step < cfg.steps:
             before = time.perf_counter()
-            rows = [next(batches) for _ in range(rounds)]
+            rows = {name: self.to_device(values) for name, values in next(batches).items()}
             self.rates.waited += time.perf_counter() - before
-            self.rates.rows += self.cfg.batch_size
-            self.check_order(rows[0]["position"], micro)
+            self.rates.rows += cfg.batch_size
             self.step += 1
-            yield self.step, rows
+            yield (
+                self.step,
+                [
+                    {name: values[start : start + micro] for name, values in rows.items()}
+                    for start in range(0, share, micro)
+                ],
+            )
 
-    def check_order(self, positions: torch.Tensor, micro: int) -> None:
-        """The stream must give this rank its own rows of this step: all of resuming rests on it."""
-        due = self.step * self.cfg.batch_size + self.rank * micro
-        if int(positions[0]) != due:
-            raise RuntimeError(f"the feed gave row {int(positions[0])} where row {due} was due")
+    def to_device(self, values: NDArray[Any]) -> torch.Tensor:
+        """A column of a batch, copied while the device goes on where it can."""
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def micro_step(self, batch: dict[str, torch.Tensor]) -> Loss:
         """Forward, backward and (at the last micro-batch of a step) the optimizer."""
@@ -224,8 +237,8 @@ class Worker:
         """Give Ray Train this rank's part of a checkpoint."""
         with tempfile.TemporaryDirectory() as folder:
             checkpoint.save(
-                Path(folder), self.engine, self.ema, step=step,
-                position=step * self.cfg.batch_size, config=config.to_dict(self.cfg),
+                Path(folder), self.engine, self.ema, step=step, order=self.order(),
+                config=config.to_dict(self.cfg),
             )  # fmt: skip
             ray.train.report(
                 {"step": step, **scores},

@@ -10,51 +10,18 @@ goes on too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import ray.data
 import ray.train
-from ray.data import ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, raydata
-from pipelines.feed import Order, stream
+from pipelines import config, raydata
 from pipelines.latents import Manifest, read_manifest
 from pipelines.loop import MODEL, train_loop
 from pipelines.trainconfig import TrainConfig
 
 RUN = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Feed:
-    """Makes the training stream each time that Ray Train starts workers: from where they resume."""
-
-    cfg: TrainConfig
-
-    def __call__(self) -> ray.data.Dataset:
-        cfg, manifest = self.cfg, read_manifest(self.cfg.data)
-        order = Order.of(manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
-        stop = cfg.steps * cfg.batch_size
-        return stream(
-            manifest, "train", order, start=min(last_position(cfg.output), stop), stop=stop,
-            online=cfg.online_masks, micro=cfg.micro_batch(cfg.workers),
-        )  # fmt: skip
-
-
-def last_position(output: str) -> int:
-    """Where in the stream the last whole checkpoint stands; 0 without one."""
-    folder = storage.join(output, RUN)
-    if not storage.exists(storage.join(folder, "checkpoint_manager_snapshot.json")):
-        return 0
-    last = ray.train.Result.from_path(folder).checkpoint
-    if last is None:
-        return 0
-    fs, path = last.filesystem, last.path
-    with fs.open_input_stream(f"{path}/{checkpoint.TRAINER}") as file:
-        return int(checkpoint.parse_note(file.readall())["position"])
 
 
 def check(cfg: TrainConfig, manifest: Manifest) -> None:
@@ -94,11 +61,6 @@ def train(cfg: TrainConfig) -> str:
                 failure_config=ray.train.FailureConfig(max_failures=cfg.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=cfg.keep_checkpoints),
             ),
-            datasets={"train": Feed(cfg)},
-            dataset_config=ray.train.DataConfig(
-                execution_options=ExecutionOptions(preserve_order=True),
-                enable_shard_locality=False,
-            ),
         )
         result = trainer.fit()
         if result.metrics:
@@ -108,7 +70,7 @@ def train(cfg: TrainConfig) -> str:
 
 
 def resources(cfg: TrainConfig) -> dict[str, Any]:
-    """What a worker takes. On CPUs less than one each, so that reading the data has room."""
+    """What a worker takes. On CPUs less than one each: there may be more workers than cores."""
     if cfg.ray.gpus_per_actor:
         return {"CPU": 1, "GPU": cfg.ray.gpus_per_actor}
     return {"CPU": 0.5}

@@ -28,12 +28,11 @@ def versions() -> dict[str, str]:
 def read(name: str, work: readers.Work, truth: str) -> dict[str, Any]:
     """Time one epoch; with the path of a truth, check it instead.
 
-    Imports and Ray's start stand before the clock, since a training program has paid for them; the
-    processes that a reader starts to read do not.
+    Imports stand before the clock, since a training program has paid for them; the processes that
+    a reader starts to read do not.
     """
     library = readers.LIBRARIES[name]
     library.version()
-    library.start()
     check = Check(Truth.load(truth)) if truth else None
     at, rows = [], []  # of each batch
     spent, begin = cpu_seconds(), time.perf_counter()

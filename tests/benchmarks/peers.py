@@ -131,6 +131,8 @@ def read_streaming(work: Work) -> Iterator[Batch]:
     data = StreamingDataset(
         **where, shuffle=True, shuffle_seed=work.seed, batch_size=work.batch
     )  # fmt: skip
+    for stream in data.streams:  # else its forked workers share this process's S3 connection
+        stream._downloader.clean_up()
     yield from StreamingDataLoader(
         data, batch_size=work.batch, num_workers=work.workers, collate_fn=Collate(work.shape)
     )

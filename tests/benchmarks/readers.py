@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from infra import storage
-from pipelines import latents, raydata
-from pipelines.feed import Order, ReadWindow, stream
+from pipelines import latents
+from pipelines.feed import Feed, Order
 from semflow import make_palette
 from tests.benchmarks import peers
 from tests.benchmarks.peers import BUFFER, SHARD_ROWS, Work
@@ -60,28 +60,13 @@ def _write_shard(rows: list[Row], folder: str, path: str) -> latents.Shard:
     return latents.Shard(path, len(rows), len(data), storage.digest(data), groups)
 
 
-def read_ray(work: Work) -> Iterator[Batch]:
-    """As train.py does: the stream of ``feed.py`` by Ray Data, to one worker."""
+def read_feed(work: Work) -> Iterator[Batch]:
+    """As train.py does, with one worker."""
     manifest = latents.read_manifest(work.location)
     order = Order.of(manifest.split("train"), work.seed, WINDOW, work.batch)
-    data = stream(
-        manifest, "train", order, start=0, stop=order.epoch_rows, online=False, micro=work.batch
-    )
-    yield from data.iter_torch_batches(batch_size=work.batch, prefetch_batches=4)
-
-
-def read_windows(work: Work) -> Iterator[Batch]:
-    """The windows of ``feed.py`` one after the other, in this process and without Ray."""
-    manifest = latents.read_manifest(work.location)
-    order = Order.of(manifest.split("train"), work.seed, WINDOW, work.batch)
-    read = ReadWindow(manifest, "train", order, 0, order.epoch_rows, online=False)
-    for number in range(-(-order.epoch_rows // order.window)):
-        rows = read.rows(number)
-        for start in range(0, len(rows["position"]), work.batch):
-            yield {
-                name: torch.from_numpy(rows[name][start : start + work.batch])
-                for name in ("x_0", "x_1", "ids")
-            }
+    feed = Feed(manifest, "train", order, range(work.batch), online=False)
+    for batch in feed.batches(0, order.epoch_rows // work.batch):
+        yield {name: torch.from_numpy(batch[name]) for name in ("x_0", "x_1", "ids")}
 
 
 @dataclass(frozen=True)
@@ -94,8 +79,6 @@ class Library:
     """The folder of its data."""
     shuffling: str
     read: Callable[[Work], Iterator[Batch]]
-    start: Callable[[], None] = lambda: None
-    """What stands before the clock, besides the import."""
     workers: bool = True
     """Whether it reads in DataLoader workers."""
 
@@ -107,13 +90,10 @@ class Library:
             return ""
 
 
-SHUFFLED_WINDOWS = f"row groups permuted, rows among {WINDOW * ROW_GROUP_ROWS}"
+SHUFFLED_WINDOWS = f"row groups permuted, batches from {WINDOW * ROW_GROUP_ROWS} rows"
 SHUFFLED_BUFFER = f"shards permuted, rows in a buffer of {BUFFER}"
 LIBRARIES = {
-    "ours, Ray Data": Library(
-        "ray", "ours", SHUFFLED_WINDOWS, read_ray, lambda: raydata.init(None), workers=False
-    ),
-    "ours, in process": Library("pyarrow", "ours", SHUFFLED_WINDOWS, read_windows, workers=False),
+    "ours": Library("pyarrow", "ours", SHUFFLED_WINDOWS, read_feed, workers=False),
     "MosaicML streaming": Library(
         "streaming", "streaming", "py1e, its default: among all of these", peers.read_streaming
     ),

@@ -106,8 +106,6 @@ def run(cfg: Reading, task: dict[str, Any], cache: str, ours: bool, timeout: flo
         "HF_HOME": cache + ".hf",
         "HF_HUB_OFFLINE": "1",
         "S3_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""),  # streaming's own name for it
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # else whatever else runs here slows Ray's workers only
     }
     if not ours:  # ours is measured in its own environment and no other
         environment["TMPDIR"] = os.path.dirname(cache)  # streaming leaves locks in it

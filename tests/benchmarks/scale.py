@@ -4,26 +4,31 @@
 
 Writes datasets of small rows in shards of 500 and, in a fresh process for each, times what a
 training run does before its first step: read the manifest, compare it with the files (as ``verify
---quick`` does), make the order, read the first batch in this process, then through Ray Data; and
-notes the driver's memory after each. The plot is docs/pictures/scale.png.
+--quick`` does), make the order and read a first batch from the middle, then a hundred more; and
+notes its memory after each; from the local disk and from a real S3 server on loopback. The plot is
+docs/pictures/scale.png.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from infra import storage
+from infra.services.s3 import S3Server
 from pipelines import latents
 from semflow import make_palette
 
@@ -34,6 +39,7 @@ LATENT, SIDE = (4, 4, 4), 32
 @dataclass(frozen=True)
 class Args:
     rows: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    stores: tuple[Literal["local", "s3"], ...] = ("local", "s3")
     output: str = "out/scale"
     """Folder for scale.json and scale.png."""
     measure: str = ""
@@ -68,13 +74,9 @@ def write(folder: str, rows: int) -> None:
 
 def measure(folder: str) -> dict[str, Any]:
     """Seconds and memory (MB, this process) after each step of opening a dataset."""
-    import ray
-
-    from pipelines import raydata
-    from pipelines.feed import Order, ReadWindow, stream
+    from pipelines.feed import Feed, Order
     from pipelines.verify import sizes_differ, strangers
 
-    raydata.init(None)
     steps: dict[str, Any] = {"rows": 0, "before_mb": memory()}
     started = time.perf_counter()
 
@@ -92,17 +94,13 @@ def measure(folder: str) -> dict[str, Any]:
     assert not sizes_differ(manifest, there) | strangers(manifest, there)
     note("quick_verify")
     order = Order.of(split, seed=0, groups=16, batch_size=64)
-    middle = split.rows // 2
-    ReadWindow(manifest, "train", order, 0, split.rows, False).rows(middle // order.window)
-    note("first_window")
-    data = stream(manifest, "train", order, start=0, stop=split.rows, online=False, micro=64)
-    batches = iter(data.iter_torch_batches(batch_size=64))
+    middle = split.rows // 64 // 2
+    batches = Feed(manifest, "train", order, range(64), online=False).batches(middle, 2 * middle)
     next(batches)
-    note("ray_data_first_batch")
-    for _ in range(100):
+    note("first_batch")
+    for _ in range(min(100, middle - 1)):
         next(batches)
     note("hundred_batches")
-    ray.shutdown()
     return steps
 
 
@@ -118,19 +116,24 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    rows = [f["rows"] for f in found]
     names = {"manifest": "read the manifest", "quick_verify": "compare with the files",
-             "first_window": "first window, in process",
-             "ray_data_first_batch": "first batch, Ray Data"}  # fmt: skip
-    for key, name in names.items():
-        left.plot(rows, [f[f"{key}_s"] for f in found], "o-", label=name)
+             "first_batch": "first batch, from the middle"}  # fmt: skip
+    for store, line in (("local", "o-"), ("s3", "s--")):
+        here = [f for f in found if f["store"] == store]
+        rows = [f["rows"] for f in here]
+        for colour, (key, name) in enumerate(names.items()):
+            left.plot(rows, [f[f"{key}_s"] for f in here], line, color=f"C{colour}",
+                      label=f"{name}, {store}", markersize=4)  # fmt: skip
+        for colour, (key, name) in enumerate(
+            (("before", "before"), ("hundred_batches", "after 101 batches"))
+        ):
+            right.plot(rows, [f[f"{key}_mb"] for f in here], line, color=f"C{colour}",
+                       label=f"{name}, {store}", markersize=4)  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
-    left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.62))
-    for key, name in (("before", "before"), ("hundred_batches", "after all of it")):
-        right.plot(rows, [f[f"{key}_mb"] for f in found], "o-", label=name)
+    left.legend(fontsize=7, frameon=False)
     top = 1.3 * max(f["hundred_batches_mb"] for f in found)
-    right.set(xscale="log", xlabel="rows", ylabel="driver memory, MB", ylim=(0, top))
-    right.legend(fontsize=8, frameon=False)
+    right.set(xscale="log", xlabel="rows", ylabel="memory of the process, MB", ylim=(0, top))
+    right.legend(fontsize=7, frameon=False, loc="lower left")
     figure.savefig(path, dpi=110)
 
 
@@ -141,14 +144,22 @@ def main() -> None:
         return
     output, found = Path(args.output), []
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home:
-        for rows in args.rows:
-            folder = f"{home}/{rows}"
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
+        place = {"local": home}
+        if "s3" in args.stores:
+            server = S3Server(f"{home}/s3")
+            server.start()
+            stack.callback(server.stop)
+            os.environ |= server.environment
+            place["s3"] = f"s3://{server.bucket}"
+        for store, rows in itertools.product(args.stores, args.rows):
+            folder = storage.join(place[store], str(rows))
             write(folder, rows)
             command = [sys.executable, "-m", "tests.benchmarks.scale", "--measure", folder]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-            print({k: round(v, 2) for k, v in found[-1].items()}, flush=True)
+            found.append({"store": store} | json.loads(done.stdout.strip().splitlines()[-1]))
+            print(found[-1], flush=True)
+            storage.remove(folder)
     (output / "scale.json").write_text(json.dumps(found, indent=2))
     plot(found, output / "scale.png")
 

@@ -39,12 +39,12 @@ def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_latents):
 
 
 def test_training_reads_from_s3(s3_latents, latents):
-    from pipelines.feed import Order, ReadWindow
+    from pipelines.feed import Feed, Order
 
     there, here = read_manifest(s3_latents), read_manifest(str(latents))
     for manifest in (there, here):
         order = Order.of(manifest.split("train"), 0, 4, 4)
-        rows = ReadWindow(manifest, "train", order, 0, 36, online=False).rows(0)
+        rows = Feed(manifest, "train", order, range(4), online=False).window(0)
         if manifest is there:
             first = rows
     assert all(np.array_equal(first[name], rows[name]) for name in rows)

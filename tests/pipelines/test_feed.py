@@ -1,4 +1,4 @@
-"""The order of the training stream: every row once an epoch, from any position on."""
+"""The order of the training stream: every row once an epoch, from any step on, for all workers."""
 
 from dataclasses import replace
 
@@ -6,53 +6,77 @@ import numpy as np
 import pytest
 
 from pipelines import latents
-from pipelines.feed import Order, ReadWindow
+from pipelines.feed import Feed, Order
 
-ROWS = tuple((shard, group, 5 if group == 3 else 8) for shard in range(7) for group in range(4))
-
-
-def rows_of(order: Order, windows: int) -> list[tuple[int, int, int]]:
-    """(shard, row group, row) along the stream, of so many windows."""
-    found = []
-    for number in range(windows):
-        window = order[number]
-        assert window.first == len(found)
-        assert len(window.order) == order.window
-        sizes = {(s, g): n for s, g, n in order.rows}
-        flat = [(s, g, i) for s, g in window.groups for i in range(sizes[s, g])]
-        found += [flat[i] for i in window.order]
-    return found
+GROUPS = tuple((shard, group, 5 if group == 3 else 8) for shard in range(7) for group in range(4))
+ROWS = sorted((s, g, i) for s, g, n in GROUPS for i in range(n))
 
 
-@pytest.mark.parametrize("window", [1, 24, 203, 1000])
-def test_every_row_comes_once_an_epoch_in_another_order_each_time(window):
-    order = Order(ROWS, seed=1, window=window)
-    every = sorted((s, g, i) for s, g, n in ROWS for i in range(n))
-    length = len(every)
-    stream = rows_of(order, -(-3 * length // window))
-    epochs = [stream[e * length : (e + 1) * length] for e in range(3)]
-    assert all(sorted(epoch) == every for epoch in epochs)
+def rows_of(order: Order, window: int, lanes: range | None = None) -> np.ndarray:
+    """(epoch, shard, row group, row) of a window, ``[depth, lanes, 4]``."""
+    part = order.part(window, lanes or range(order.batch_size))
+    flat = [
+        (epoch, *order.groups[group][:2], row)
+        for epoch, group in part.groups
+        for row in range(order.groups[group][2])
+    ]
+    return np.array(flat)[part.rows]
+
+
+@pytest.mark.parametrize(("batch_size", "depth"), [(1, 1), (8, 3), (29, 7), (4, 250)])
+def test_every_row_comes_once_an_epoch_in_another_order_each_time(batch_size, depth):
+    order = Order(GROUPS, 1, batch_size, depth)
+    windows = -(-3 * len(ROWS) // (batch_size * depth))
+    stream = np.concatenate([rows_of(order, n).reshape(-1, 4) for n in range(windows)])
+    epochs = [[tuple(row[1:]) for row in stream if row[0] == epoch] for epoch in range(3)]
+    assert all(sorted(epoch) == ROWS for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert epochs[0] != every
+    assert epochs[0] != ROWS
+    # An epoch ends where the next begins, but for the rows of one window.
+    assert np.flatnonzero(stream[:, 0] == 0)[-1] < len(ROWS) + batch_size * depth
 
 
-def test_a_window_reads_little_more_than_its_rows():
-    order = Order(ROWS, seed=1, window=64)
-    sizes = {(s, g): n for s, g, n in ROWS}
-    read = [sum(sizes[group] for group in order[number].groups) for number in range(50)]
-    assert max(read) <= 64 + 4 * 8  # a part of a row group at either end, twice at an epoch's seam
-    assert sum(read) / (50 * 64) < 1.2
+def test_the_lanes_of_workers_are_those_of_one():
+    order = Order(GROUPS, 1, 12, 20)
+    for window in range(5):
+        whole = rows_of(order, window)
+        for workers in (2, 3, 12):
+            share = 12 // workers
+            parts = [
+                rows_of(order, window, range(n * share, (n + 1) * share)) for n in range(workers)
+            ]
+            assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_the_rows_of_a_batch_come_from_all_over_the_split():
+    order = Order(GROUPS, 1, 8, 8)
+    batches = [batch for window in range(3) for batch in rows_of(order, window)]
+    distinct = [len({tuple(row[1:3]) for row in batch}) for batch in batches]
+    assert min(distinct) >= 4  # of 8: a row group reaches into two lanes at most
+    assert np.mean(distinct) > 6
+
+
+def test_a_worker_reads_little_more_than_its_rows():
+    order = Order(GROUPS, 1, 12, 20)
+    for lanes in (range(12), range(4, 8)):
+        read = [
+            sum(order.groups[group][2] for _, group in order.part(n, lanes).groups)
+            for n in range(50)
+        ]
+        assert max(read) <= 20 * len(lanes) + 4 * 8  # at either end, twice at an epoch's seam
+        assert sum(read) < 50 * (20 * len(lanes) + 1.5 * 8)
 
 
 def test_the_order_is_the_seeds_alone():
-    one, same, other = (Order(ROWS, seed=seed, window=24) for seed in (1, 1, 2))
-    assert rows_of(one, 9) == rows_of(same, 9)
-    assert rows_of(one, 9) != rows_of(other, 9)
+    one, same, other = (Order(GROUPS, seed, 8, 3) for seed in (1, 1, 2))
+    assert np.array_equal(rows_of(one, 9), rows_of(same, 9))
+    assert not np.array_equal(rows_of(one, 9), rows_of(other, 9))
 
 
 def test_a_window_is_whole_batches_of_about_so_many_row_groups():
     shards = (latents.Shard("a", 70, 0, "", (32, 32, 6)),) * 20
-    assert Order.of(latents.Split(1400, 1400, shards, ()), 0, 16, 48).window == 528
+    order = Order.of(latents.Split(1400, 1400, shards, ()), 0, 16, 48)
+    assert (order.batch_size, order.depth) == (48, 11)
 
 
 ROWS_A_GROUP, SHAPE, SIZE = 4, (4, 2, 3), (4, 6)
@@ -76,41 +100,50 @@ def written(tmp_path_factory):
     return latents.Manifest(str(folder), "", recipe, {}, None, *SIZE, {"train": split}, 0, {})
 
 
-def read(manifest, start=0, stop=400, seed=3, **recipe):
+def read(manifest, first=0, stop=100, lanes=range(4), seed=3, online=False, **recipe):
+    """Batches of 4 rows from windows of 3 batches, ``[steps, lanes, ...]``."""
     manifest = replace(manifest, recipe=manifest.recipe | recipe)
-    order = Order.of(manifest.split("train"), seed, 3, 6)
-    windows = range(start // order.window, (stop - 1) // order.window + 1)
-    reader = ReadWindow(manifest, "train", order, start, stop, online=False)
-    parts = [reader.rows(number) for number in windows]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = Order.of(manifest.split("train"), seed, 3, 4)
+    batches = list(Feed(manifest, "train", order, lanes, online).batches(first, stop))
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def test_chance_does_not_depend_on_where_a_run_began(written):
-    whole, resumed = read(written), read(written, start=57, stop=311)
-    assert whole["position"].tolist() == list(range(400))
-    for name, values in resumed.items():
-        assert np.array_equal(values, whole[name][57:311]), name
+@pytest.mark.parametrize(("first", "stop"), [(0, 1), (3, 9), (16, 77), (99, 100)])
+def test_resumed_is_uninterrupted_and_two_workers_are_one(written, first, stop):
+    whole = read(written)
+    resumed = [read(written, first, stop, lanes) for lanes in (range(2), range(2, 4))]
+    assert whole.keys() == resumed[0].keys() == {"x_0", "x_1", "ids", "uniform", "seed"}
+    for name, values in whole.items():
+        both = np.concatenate([part[name] for part in resumed], axis=1)
+        assert np.array_equal(both, values[first:stop]), name
     assert not np.array_equal(read(written, seed=4)["uniform"], whole["uniform"])
 
 
-def test_a_row_stays_together(written):
+def test_no_chance_is_given_twice(written):
     fed = read(written)
-    row = fed["ids"][:, 0, 0]
-    assert np.array_equal(np.sort(row.reshape(10, 40)), np.tile(np.arange(40), (10, 1)))
-    assert np.abs(fed["x_0"].mean((1, 2, 3)) - row).max() < 0.6  # 24 values, spread 0.5
-    assert np.abs(fed["x_1"][:, 0, 0, 0] - row - 0.25).max() < 0.2
+    assert len(np.unique(fed["uniform"])) == 400
+    assert len(np.unique(fed["seed"])) == 400
+    assert len(np.unique(fed["x_0"] - fed["ids"][..., None, :2, :3])) > 0.99 * fed["x_0"].size
+
+
+def test_a_row_stays_together(written):
+    fed = read(written, stop=300)  # whole windows and whole epochs
+    row = fed["ids"][..., 0, 0]
+    assert np.array_equal(np.bincount(row.ravel()), np.full(40, 30))
+    assert np.abs(fed["x_0"].mean((2, 3, 4)) - row).max() < 0.6  # 24 values, spread 0.5
+    assert np.abs(fed["x_1"][..., 0, 0, 0] - row - 0.25).max() < 0.2
 
 
 def test_training_takes_perturbed_draws_and_samples_the_posterior(written):
-    fed = read(written, stop=8000)
-    row = fed["ids"][:, 0, 0]
-    which = np.rint(10 * (fed["x_1"][:, 0, 0, 0].astype(np.float32) - row)).astype(int)
-    counts = np.bincount(which, minlength=5)
+    fed = read(written, stop=2000)
+    row = fed["ids"][..., 0, 0]
+    which = np.rint(10 * (fed["x_1"][..., 0, 0, 0].astype(np.float32) - row)).astype(int)
+    counts = np.bincount(which.ravel(), minlength=5)
     assert counts[0] == 0  # the clean one is for evaluation
     assert counts[1:].min() > 1700
     for i in range(40):
         assert len(set(which[row == i])) == 4  # every row sees every draw
-    noise = fed["x_0"] - row.reshape(-1, 1, 1, 1)
+    noise = fed["x_0"] - row[..., None, None, None]
     assert abs(noise.mean()) < 0.005
     assert abs(noise.std() - 0.5) < 0.005
     assert abs(fed["uniform"].mean() - 0.5) < 0.02
@@ -118,6 +151,10 @@ def test_training_takes_perturbed_draws_and_samples_the_posterior(written):
 
 def test_one_draw_and_no_spread_leave_no_choice(written):
     fed = read(written, autoencoder={"stochastic": False}, draws=1)
-    row = fed["ids"][:, 0, 0]
-    assert np.array_equal(fed["x_1"][:, 0, 0, 0], row)
-    assert np.array_equal(fed["x_0"][:, 0, 0, 0], row)
+    row = fed["ids"][..., 0, 0]
+    assert np.array_equal(fed["x_1"][..., 0, 0, 0], row)
+    assert np.array_equal(fed["x_0"][..., 0, 0, 0], row)
+
+
+def test_masks_that_are_encoded_online_are_not_read(written):
+    assert read(written, stop=2, online=True).keys() == {"x_0", "ids", "uniform", "seed"}
