@@ -97,13 +97,17 @@ class Encoder:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A block of views; it is encoded ``batch_size`` at a time."""
         rows, size = len(batch["id"]), self.cfg.batch_size
-        pieces = [
-            self.latents({key: values[i : i + size] for key, values in batch.items()})
-            for i in range(0, rows, size)
-        ]
+        columns: dict[str, Any] = {}
+        for start in range(0, rows, size):
+            part = slice(start, start + size)
+            piece = self.latents({key: values[part] for key, values in batch.items()})
+            for key, values in piece.items():
+                if start == 0:  # once as large as the block: several pieces would be copied again
+                    columns[key] = np.empty((rows, *values.shape[1:]), values.dtype)
+                columns[key][part] = values
         del batch["pixels"]
         batch["mask"] = batch.pop("ids")
-        return batch | {key: np.concatenate([p[key] for p in pieces]) for key in pieces[0]}
+        return batch | columns
 
     @torch.inference_mode()
     def latents(self, batch: dict[str, Any]) -> dict[str, Any]:

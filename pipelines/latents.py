@@ -105,7 +105,7 @@ def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
     """Columns of a shard as an Arrow table, tensors in the canonical extension type.
 
     Args:
-        columns: by name, each with a value a row: ``mask`` uint8 ``[H, W]``, latents ``[C, h, w]``.
+        columns: by name, a value a row: ``mask`` uint8 ``[R, H, W]``, latents ``[R, C, h, w]``.
         metadata: for the file.
     """
     arrays: dict[str, pa.Array] = {}
@@ -113,10 +113,10 @@ def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
     for name, values in columns.items():
         if name == "crop" or name.startswith(("image_", "mask_")):
             dtype = np.int32 if name == "crop" else np.float16
-            tensor = np.ascontiguousarray(np.stack(list(values)), dtype)
+            tensor = np.ascontiguousarray(_stack(values), dtype)
             arrays[name] = pa.FixedShapeTensorArray.from_numpy_ndarray(tensor)
         elif name == "mask":
-            masks = np.ascontiguousarray(np.stack(list(values)), np.uint8)
+            masks = np.ascontiguousarray(_stack(values), np.uint8)
             kind = pa.binary(masks[0].size)  # as a tensor it would be read ten times slower
             arrays[name] = pa.Array.from_buffers(kind, len(masks), [None, pa.py_buffer(masks)])
             notes[name] = {SHAPE_KEY: json.dumps(masks.shape[1:]).encode()}
@@ -132,6 +132,12 @@ def to_table(columns: Mapping[str, Any], metadata: str) -> pa.Table:
     return pa.Table.from_arrays([arrays[name] for name in names], schema=schema)
 
 
+def _stack(values: Any) -> NDArray[Any]:
+    """Values as one array; what is one is not copied."""
+    whole = isinstance(values, np.ndarray) and values.dtype != object
+    return values if whole else np.stack(list(values))
+
+
 def parquet_bytes(table: pa.Table, row_group_rows: int) -> tuple[bytes, tuple[int, ...]]:
     """A table as a Parquet file, and the rows of its row groups.
 
@@ -143,6 +149,7 @@ def parquet_bytes(table: pa.Table, row_group_rows: int) -> tuple[bytes, tuple[in
     buffer = io.BytesIO()
     pq.write_table(
         table, buffer, row_group_size=row_group_rows, use_dictionary=False,
+        write_statistics=others,  # a latent's least value is of no use, and costs a third
         compression={f"{name}.list.element": "lz4" for name in tensors}
         | dict.fromkeys(others, "zstd"),
     )  # fmt: skip

@@ -15,6 +15,8 @@ from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 PAUSE_SECONDS = 0.02
+ACTOR_CPUS = 0.5
+"""Less than a core each, so that a small machine has room for the other stages."""
 
 KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 600_000}
 """Ray ends workers beyond the number of cores after a second without work. On two cores a job's
@@ -70,7 +72,7 @@ def actor_stage(
         fn_constructor_args=arguments,
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=waiting),
-        num_cpus=1,
+        num_cpus=ACTOR_CPUS,
         num_gpus=gpus,
     )
 
@@ -86,5 +88,6 @@ def init(address: str | None) -> None:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, **quiet)
     else:
-        # Not a cluster that somebody else left running on this machine.
-        ray.init(address="local", **quiet, _system_config=KEEP_WORKERS)
+        # Not a cluster that somebody else left running on this machine; and without a dashboard,
+        # which takes seconds to start and a few per cent of two cores.
+        ray.init(address="local", include_dashboard=False, **quiet, _system_config=KEEP_WORKERS)

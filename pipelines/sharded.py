@@ -35,8 +35,8 @@ Columns = dict[str, Any]
 T = TypeVar("T")
 
 DECODE_THREADS = 8
-# All three kinds of task must fit on two cores at once, or a job would wait for itself.
-DECODE_CPUS, WRITE_CPUS = 0.5, 0.25
+WRITE_CPUS = 0.5
+"""With a decode's 1 and an actor's 0.5, all fit on two cores, or a job would wait for itself."""
 
 
 class TooManyBad(UserError):
@@ -197,10 +197,10 @@ def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -
     # Order is what makes a bundle of the last stage exactly one shard.
     with raydata.ordered():
         numbers = ray.data.range(len(todo), override_num_blocks=len(todo))
-        decoded = numbers.map_batches(
-            _Decode(job, planned, part, todo), batch_size=1, num_cpus=DECODE_CPUS
-        )
-        # One task a shard, which hands on its blocks as they are ready.
+        decoded = numbers.map_batches(_Decode(job, planned, part, todo), batch_size=1)
+        # One task a shard, which hands on its blocks as they are ready. The two become one stage
+        # only while both take what Ray gives by default; as a stage of its own, the repartition
+        # kept the writers from their cores for as long as it had something to do.
         blocks = decoded.repartition(
             target_num_rows_per_block=job.inputs_per_block * job.fanout, strict=False
         )
@@ -261,7 +261,7 @@ class _Write:
     def __call__(self, columns: dict[str, Any]) -> dict[str, list[str]]:
         job = self.job
         (shard,) = set(columns["shard"])  # more than one would be a bug in the order
-        good = [i for i, error in enumerate(columns["error"]) if not error]
+        good = np.array([not error for error in columns["error"]])
         bad = {
             key: {"file": file, "reason": reason, "key": key}
             for key, file, reason in zip(
@@ -270,11 +270,11 @@ class _Write:
             if reason
         }
         kept = {
-            name: [values[i] for i in good]
+            name: values if good.all() else values[good]
             for name, values in columns.items()
             if name not in ("shard", "source", "error")
         }
-        record = job.write(shard, kept) if good else {}
+        record = job.write(shard, kept) if good.any() else {}
         record |= {
             "shard": shard,
             "inputs": len(columns["shard"]) // job.fanout,
