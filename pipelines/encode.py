@@ -124,7 +124,7 @@ def _job(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
         compute=compute, write=WriteShard(cfg, fingerprint, how),
         inputs_per_shard=cfg.shard_rows // views,
-        inputs_per_block=max(1, cfg.block_rows() // views), fanout=views,
+        inputs_per_block=cfg.block_inputs(views), fanout=views,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -81,14 +82,15 @@ class EncodeConfig:
         """Views of each pair of a split: only training pairs have more than the whole one."""
         return self.views if split == self.corpus.splits[0] else 1
 
-    def block_rows(self) -> int:
-        """Views that are handed to an encoder at a time: whole batches, some megabytes.
+    def block_inputs(self, views: int) -> int:
+        """Pairs of so many views that are handed to an encoder at a time: some megabytes.
 
-        Ray Data takes about a tenth of a second a block, whatever is in it.
+        Their views are whole batches, so that what is encoded with what depends on the batch size
+        alone. Ray Data takes about a tenth of a second a block, whatever is in it.
         """
-        fitting = BLOCK_BYTES // (4 * self.height * self.width)  # pixels and ids
-        whole = max(1, fitting // self.batch_size) * self.batch_size
-        return min(whole, self.shard_rows)
+        least = self.batch_size // math.gcd(self.batch_size, views)
+        fitting = BLOCK_BYTES // (4 * self.height * self.width * views)  # pixels and ids
+        return min(max(1, fitting // least) * least, self.shard_rows // views)
 
     def labels(self) -> LabelMap:
         """What the values of the corpus's masks mean."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -63,6 +65,15 @@ def test_a_batch_that_does_not_divide_is_refused():
         TrainConfig(batch_size=10, workers=4)
     with pytest.raises(ValueError, match="does not divide"):
         TrainConfig(batch_size=32, workers=2, micro_batch_size=5)
+
+
+@pytest.mark.parametrize(("batch_size", "views", "side"), [(16, 1, 512), (16, 7, 64), (8, 12, 256)])
+def test_blocks_are_whole_batches_so_their_size_decides_nothing(batch_size, views, side):
+    base = ENCODE["camvid"][1]
+    cfg = replace(base, batch_size=batch_size, views=views, height=side, width=side,
+                  shard_rows=64 * views)  # fmt: skip
+    rows = cfg.block_inputs(views) * views
+    assert rows % batch_size == 0 or rows == cfg.shard_rows
 
 
 def test_a_solver_choice_changes_only_what_it_names():
