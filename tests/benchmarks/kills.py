@@ -144,8 +144,8 @@ def torment(
     kind: str, job: Encode, kills: int, length: float, rng: random.Random
 ) -> dict[str, Any]:
     """Start and disturb until it was disturbed often enough and is finished."""
-    done, starts, finished = 0, 0, 0
-    while done < kills or not finished:
+    done, starts, finished = 0, 0, False
+    while not finished:
         job.start()
         starts += 1
         while not job.ended() and done < kills:
@@ -155,10 +155,10 @@ def torment(
                 continue
             done += 1
             print(f"  {kind}: kill {done} of {kills}", flush=True)
-        if job.wait(900) == 0:
-            finished += 1
-            if done < kills:  # finished too early: the rest of the kills hit a second encode
-                storage.remove(job.output)
+        finished = job.wait(900) == 0
+        if finished and done < kills:  # too early: the rest of the kills hit a second encode
+            storage.remove(job.output)
+            finished = False
     return {"kills": done, "starts": starts}
 
 
