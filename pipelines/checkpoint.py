@@ -41,23 +41,15 @@ def save(
         (folder / TRAINER).write_text(json.dumps(note, indent=2))
 
 
-def load(folder: Path, engine: Any, ema: EMA, order: dict[str, Any]) -> int:
+def load(folder: Path, engine: Any, ema: EMA) -> int:
     """Take up a whole checkpoint; all ranks call it. Returns the step.
 
     Raises:
-        UserError: when it was written by another number of workers or another ZeRO stage, or with
-            the data in another order.
+        UserError: when it was written by another number of workers or another ZeRO stage.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     stage = engine.zero_optimization_stage()
-    note = json.loads((folder / TRAINER).read_bytes())
-    if changed := sorted(key for key in order if note["order"].get(key) != order[key]):
-        raise UserError(
-            f"this run was fed in another order: changed since its checkpoint at step "
-            f"{note['step']}: {', '.join(changed)}. Going on would repeat some rows and leave out "
-            "others. Give back what it had, or begin a run of its own at another --output with "
-            "--init and the model of this one"
-        )
+    note = parse_note((folder / TRAINER).read_bytes())
     if note["zero_stage"] != stage or (stage > 0 and note["workers"] != world):
         raise UserError(
             f"this checkpoint is of {note['workers']} workers under ZeRO-{note['zero_stage']} and "
@@ -73,6 +65,12 @@ def load(folder: Path, engine: Any, ema: EMA, order: dict[str, Any]) -> int:
     if own.is_file():
         torch.set_rng_state(load_file(own)["cpu"])
     return int(note["step"])
+
+
+def parse_note(data: bytes) -> dict[str, Any]:
+    """``trainer.json``."""
+    note: dict[str, Any] = json.loads(data)
+    return note
 
 
 def _ema_name(stage: int, rank: int) -> str:

@@ -64,14 +64,15 @@ class Order:
 
     @classmethod
     def of(cls, split: Split, seed: int, groups: int, batch_size: int) -> Order:
-        """About ``groups`` row groups a window, and whole batches."""
+        """About ``groups`` row groups a window, but no more than an epoch, and whole batches."""
         found = tuple(
             (number, group, rows)
             for number, shard in enumerate(split.shards)
             for group, rows in enumerate(shard.row_groups)
         )
         wanted = groups * max(rows for _, _, rows in found)
-        return cls(found, seed, batch_size, -(-wanted // batch_size))
+        depth = min(-(-wanted // batch_size), max(1, split.rows // batch_size))
+        return cls(found, seed, batch_size, depth)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

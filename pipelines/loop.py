@@ -24,7 +24,7 @@ from ray.train import Checkpoint
 from infra import storage, tracking
 from pipelines import checkpoint, config, pictures, validate
 from pipelines.feed import Feed, Order
-from pipelines.latents import read_manifest
+from pipelines.latents import Manifest, read_manifest
 from pipelines.trainconfig import TrainConfig
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder, make_velocity
 from semflow.objective import Loss
@@ -90,15 +90,10 @@ class Worker:
         if last is None:
             return
         with last.as_directory() as folder:
-            self.step = checkpoint.load(Path(folder), self.engine, self.ema, self.order())
+            self.step = checkpoint.load(Path(folder), self.engine, self.ema)
             torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
         if self.rank == 0:
             print(f"resumed at step {self.step}", flush=True)
-
-    def order(self) -> dict[str, Any]:
-        """What decides which rows a step is made of."""
-        keys = ("batch_size", "seed", "shuffle_groups")
-        return {key: getattr(self.cfg, key) for key in keys} | {"data": self.manifest.fingerprint}
 
     def steps(self) -> Iterator[tuple[int, list[dict[str, torch.Tensor]]]]:
         """The steps that are left, each with its micro-batches."""
@@ -114,12 +109,10 @@ class Worker:
             self.rates.waited += time.perf_counter() - before
             self.rates.rows += cfg.batch_size
             self.step += 1
+            parts = [slice(start, start + micro) for start in range(0, share, micro)]
             yield (
                 self.step,
-                [
-                    {name: values[start : start + micro] for name, values in rows.items()}
-                    for start in range(0, share, micro)
-                ],
+                [{name: values[part] for name, values in rows.items()} for part in parts],
             )
 
     def to_device(self, values: NDArray[Any]) -> torch.Tensor:
@@ -237,8 +230,8 @@ class Worker:
         """Give Ray Train this rank's part of a checkpoint."""
         with tempfile.TemporaryDirectory() as folder:
             checkpoint.save(
-                Path(folder), self.engine, self.ema, step=step, order=self.order(),
-                config=config.to_dict(self.cfg),
+                Path(folder), self.engine, self.ema, step=step,
+                order=fed_order(self.cfg, self.manifest), config=config.to_dict(self.cfg),
             )  # fmt: skip
             ray.train.report(
                 {"step": step, **scores},
@@ -257,6 +250,16 @@ class Worker:
             assert self.run is not None
             self.run.folder(folder, MODEL)
             self.run.flush()
+
+
+def fed_order(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:
+    """What decides which rows a step is made of."""
+    return {
+        "data": manifest.fingerprint,
+        "seed": cfg.seed,
+        "batch_size": cfg.batch_size,
+        "shuffle_groups": cfg.shuffle_groups,
+    }
 
 
 def build_velocity(cfg: TrainConfig, channels: int, *, initialise: bool = True) -> Velocity:

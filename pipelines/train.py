@@ -16,9 +16,9 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
-from pipelines import config, raydata
+from pipelines import checkpoint, config, raydata
 from pipelines.latents import Manifest, read_manifest
-from pipelines.loop import MODEL, train_loop
+from pipelines.loop import MODEL, fed_order, train_loop
 from pipelines.trainconfig import TrainConfig
 
 RUN = "checkpoints"
@@ -34,6 +34,29 @@ def check(cfg: TrainConfig, manifest: Manifest) -> None:
         raise ValueError(f"{cfg.data} has no rows to train on")
     if cfg.objective.anchor_weight and manifest.recipe["autoencoder"]["stochastic"]:
         print("note: --objective.anchor-weight decodes the predicted mask at every step")
+    if note := last_note(cfg.output):
+        order = fed_order(cfg, manifest)
+        changed = [key for key in order if note.get("order", {}).get(key) != order[key]]
+        if changed:
+            raise ValueError(
+                f"{cfg.output} holds a run whose rows came in another order; changed since its "
+                f"checkpoint at step {note['step']}: {', '.join(changed)}. Going on would repeat "
+                "some rows of an epoch and leave out others. Give it what it had, or begin "
+                f"another run at another --output, with --init {cfg.output}/{MODEL} if this one "
+                "has finished"
+            )
+
+
+def last_note(output: str) -> dict[str, Any] | None:
+    """What the last whole checkpoint says of itself."""
+    folder = storage.join(output, RUN)
+    if not storage.exists(storage.join(folder, "checkpoint_manager_snapshot.json")):
+        return None
+    last = ray.train.Result.from_path(folder).checkpoint
+    if last is None:
+        return None
+    with last.filesystem.open_input_stream(f"{last.path}/{checkpoint.TRAINER}") as file:
+        return checkpoint.parse_note(file.readall())
 
 
 def train(cfg: TrainConfig) -> str:

@@ -94,6 +94,11 @@ def test_mlflow_has_one_run_with_everything(straight, ray_session):
     assert {"model", "samples"} <= paths
 
 
+def test_a_run_does_not_go_on_with_its_rows_in_another_order(latents, straight):
+    with pytest.raises(ValueError, match=r"at step 8: seed, batch_size\. Going on would repeat"):
+        train(train_config(latents, straight, steps=12, batch_size=4, seed=1))
+
+
 def test_data_that_is_not_there_is_said_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         train(train_config(tmp_path, tmp_path / "out"))

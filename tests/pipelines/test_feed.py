@@ -75,8 +75,10 @@ def test_the_order_is_the_seeds_alone():
 
 def test_a_window_is_whole_batches_of_about_so_many_row_groups():
     shards = (latents.Shard("a", 70, 0, "", (32, 32, 6)),) * 20
-    order = Order.of(latents.Split(1400, 1400, shards, ()), 0, 16, 48)
-    assert (order.batch_size, order.depth) == (48, 11)
+    split = latents.Split(1400, 1400, shards, ())
+    assert Order.of(split, 0, 16, 48).depth == 11
+    assert Order.of(split, 0, 100, 48).depth == 29  # an epoch has no more batches
+    assert Order.of(split, 0, 16, 2000).depth == 1
 
 
 ROWS_A_GROUP, SHAPE, SIZE = 4, (4, 2, 3), (4, 6)
