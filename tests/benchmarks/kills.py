@@ -147,15 +147,17 @@ def torment(
     done, starts, finished = 0, 0, False
     while not finished:
         job.start()
-        starts += 1
+        starts, started = starts + 1, time.monotonic()
         while not job.ended() and done < kills:
-            # Anywhere between the start and a little after the usual end of what is left.
-            time.sleep(rng.uniform(0.5, max(2.0, 1.2 * length if kind != "worker" else 4.0)))
-            if job.ended() or not disturb(kind, job, rng):
-                continue
-            done += 1
-            print(f"  {kind}: kill {done} of {kills}", flush=True)
+            try:  # anywhere between the start and the usual end
+                job.wait(rng.uniform(0.5, length if kind != "worker" else 4.0))
+            except subprocess.TimeoutExpired:
+                if disturb(kind, job, rng):
+                    done += 1
+                    print(f"  {kind}: kill {done} of {kills}", flush=True)
         finished = job.wait(900) == 0
+        if finished:
+            length = min(length, time.monotonic() - started)
         if finished and done < kills:  # too early: the rest of the kills hit a second encode
             storage.remove(job.output)
             finished = False
