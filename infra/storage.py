@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,32 @@ def open_input(uri: str, *, ahead: bool = False) -> Any:
     """
     fs, path = filesystem(uri)
     return fs.open(path, "rb") if ahead or is_local(uri) else fs.open(path, "rb", cache_type="none")
+
+
+def open_columnar(uri: str) -> Any:
+    """A binary file for pyarrow to read parts of.
+
+    S3 by Arrow's own client, which fetches without Python's lock: training reads a third more rows
+    a second than through fsspec, at two thirds of the work (``docs/data-plane.md``).
+    """
+    if not uri.startswith(("s3://", "s3a://")):
+        return open_input(uri)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    fs = _arrow_s3(endpoint, os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_PROFILE"))
+    return fs.open_input_file(uri.partition("://")[2])
+
+
+@lru_cache(maxsize=4)
+def _arrow_s3(endpoint: str, *_whose: str | None) -> Any:
+    """Arrow's client for what the environment says, as patient as ours."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    scheme, _, host = endpoint.rpartition("://")
+    return S3FileSystem(
+        endpoint_override=host or None,
+        scheme=scheme or "https",
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=S3_TRIES),
+    )
 
 
 def digest(data: bytes) -> str:

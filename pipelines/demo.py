@@ -59,7 +59,7 @@ def main() -> None:
     if not (corpus / "whole").exists():
         digits.write_corpus(corpus, train=cfg.train_scenes, val=cfg.val_scenes)
         (corpus / "whole").touch()
-    raydata.init(None)
+    raydata.init(None, training=True)
     environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     for command in commands(cfg):
         shown = shlex.join(["python", f"pipelines/{command[0]}", *command[1:]])

@@ -164,7 +164,7 @@ def read_row_groups(
 
     With the shard's ``digest``, its footer is remembered: reading many row groups asks for it once.
     """
-    with storage.open_input(uri) as file:
+    with storage.open_columnar(uri) as file:
         footer = _footer(uri, digest) if digest else None
         parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True)
         return to_numpy(parquet.read_row_groups(groups, columns=columns))
@@ -172,7 +172,7 @@ def read_row_groups(
 
 @lru_cache(maxsize=4096)
 def _footer(uri: str, _digest: str) -> pq.FileMetaData:
-    with storage.open_input(uri) as file:
+    with storage.open_columnar(uri) as file:
         return pq.ParquetFile(file).metadata
 
 

@@ -77,8 +77,15 @@ def actor_stage(
     )
 
 
-def init(address: str | None) -> None:
-    """Join or start Ray, with logs that a person can follow."""
+def init(address: str | None, *, training: bool = False) -> None:
+    """Join or start Ray, with logs that a person can follow.
+
+    Args:
+        address: of a cluster; None starts Ray here, unless RAY_ADDRESS names one.
+        training: whether Ray Train will run, which watches its workers through the dashboard. A
+            Ray that is started here has none otherwise: it takes seconds to start and a few per
+            cent of two cores.
+    """
     # Ray Train would print every line of a worker twice: as the worker's, and as its own.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     logging.getLogger("ray.data").setLevel(logging.WARNING)

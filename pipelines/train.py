@@ -104,7 +104,7 @@ def main() -> None:
 
     cfg = config.parse(TrainConfig, __doc__, TRAIN)
     cfg = config.absolute_paths(cfg, "data", "output")
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, training=True)
     model = train(cfg)
     print(
         f"the model: {model}\nnext: python pipelines/label.py --model {model} --images DIR "

@@ -129,8 +129,8 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
         ):
             right.plot(rows, [f[f"{key}_mb"] for f in here], line, color=f"C{colour}",
                        label=f"{name}, {store}", markersize=4)  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
-    left.legend(fontsize=7, frameon=False)
+    left.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds", ylim=(5e-6, 3))
+    left.legend(fontsize=7, frameon=False, loc="lower right")
     top = 1.3 * max(f["hundred_batches_mb"] for f in found)
     right.set(xscale="log", xlabel="rows", ylabel="memory of the process, MB", ylim=(0, top))
     right.legend(fontsize=7, frameon=False, loc="lower left")

@@ -38,16 +38,21 @@ def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_latents):
     assert verify(VerifyConfig(data=output)) == {}
 
 
-def test_training_reads_from_s3(s3_latents, latents):
+def test_training_reads_from_s3_even_a_bad_one(proxy, s3_latents, latents):
     from pipelines.feed import Feed, Order
 
-    there, here = read_manifest(s3_latents), read_manifest(str(latents))
-    for manifest in (there, here):
+    def rows(uri):
+        manifest = read_manifest(uri)
         order = Order.of(manifest.split("train"), 0, 4, 4)
-        rows = Feed(manifest, "train", order, range(4), online=False).window(0)
-        if manifest is there:
-            first = rows
-    assert all(np.array_equal(first[name], rows[name]) for name in rows)
+        return Feed(manifest, "train", order, range(4), online=False).window(0)
+
+    here, there = rows(str(latents)), rows(s3_latents)
+    assert all(np.array_equal(here[name], there[name]) for name in here)
+    proxy.failed, proxy.share = 0, 0.2
+    there = rows(s3_latents)
+    proxy.share = 0.0
+    assert proxy.failed
+    assert all(np.array_equal(here[name], there[name]) for name in here)
 
 
 def test_bad_inputs_on_s3_are_quarantined_as_on_disk(ray_session, tmp_path):
