@@ -8,7 +8,8 @@ must be there once, and every shard must have the bytes that it has in an undist
 
     driver    SIGKILL to the command's own process; what it left of Ray dies as it may
     worker    SIGKILL to a busy Ray worker (decoder, encoder, writer); the job goes on by itself
-    node      SIGKILL to the raylet, the control store and every worker at once
+    node      SIGKILL to the raylet, the control store and every worker at once, and to the driver
+              after 10 s more (Ray would let it wait for a minute)
     outage    the S3 server is killed, is away for 30 s and comes back            (s3 only)
     errors    1 % of all requests are answered with 500 or 503, by turns          (s3 only)
 
@@ -133,9 +134,8 @@ def disturb(kind: str, job: Encode, rng: random.Random) -> bool:
             return False
         kill(family)
         try:
-            job.wait(60)  # the driver must notice; it may not wait for ever
-        except subprocess.TimeoutExpired:
-            print("  the driver still waits a minute after its node died: killed", flush=True)
+            job.wait(10)
+        except subprocess.TimeoutExpired:  # Ray's driver gives its control store a minute
             job.process.kill()
     return True
 
