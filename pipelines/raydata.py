@@ -95,6 +95,5 @@ def init(address: str | None, *, training: bool = False) -> None:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, **quiet)
     else:
-        # Not a cluster that somebody else left running on this machine; and without a dashboard,
-        # which takes seconds to start and a few per cent of two cores.
-        ray.init(address="local", include_dashboard=False, **quiet, _system_config=KEEP_WORKERS)
+        # Not a cluster that somebody else left running on this machine.
+        ray.init(address="local", include_dashboard=training, **quiet, _system_config=KEEP_WORKERS)
