@@ -27,7 +27,7 @@ is two minutes in all: a server that is restarted is waited for, one that is gon
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that holds ``uri``, and the path on it."""
-    if not uri.startswith(("s3://", "s3a://")):
+    if not is_s3(uri):
         fs, path = url_to_fs(uri)
         return fs, path
     # A remembered listing does not have what other workers have written since.
@@ -54,6 +54,10 @@ def _be_patient(fs: Any) -> None:
 
 def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith("file://")
+
+
+def is_s3(uri: str) -> bool:
+    return uri.startswith(("s3://", "s3a://"))
 
 
 def absolute(uri: str) -> str:
@@ -185,7 +189,7 @@ def open_columnar(uri: str) -> Any:
     S3 by Arrow's own client, which fetches without Python's lock: training reads a third more rows
     a second than through fsspec, at two thirds of the work (``docs/data-plane.md``).
     """
-    if not uri.startswith(("s3://", "s3a://")):
+    if not is_s3(uri):
         return open_input(uri)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     fs = _arrow_s3(endpoint, os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_PROFILE"))

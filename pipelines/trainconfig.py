@@ -70,7 +70,7 @@ class TrainConfig:
     seed: int = 0
     """Of the weights, the data order and all that is drawn."""
     shuffle_groups: int = 16
-    """Row groups that are shuffled with each other, taken from all over the split."""
+    """Row groups, from all over the split, whose rows are mixed to batches; at most an epoch's."""
 
     log_every: int = 25
     """Steps between log lines."""

@@ -144,8 +144,8 @@ def torment(
     kind: str, job: Encode, kills: int, length: float, rng: random.Random
 ) -> dict[str, Any]:
     """Start and disturb until it was disturbed often enough and is finished."""
-    done, starts, finished = 0, 0, False
-    while not finished:
+    done, starts = 0, 0
+    while True:
         job.start()
         starts, started = starts + 1, time.monotonic()
         while not job.ended() and done < kills:
@@ -155,13 +155,12 @@ def torment(
                 if disturb(kind, job, rng):
                     done += 1
                     print(f"  {kind}: kill {done} of {kills}", flush=True)
-        finished = job.wait(900) == 0
-        if finished:
-            length = min(length, time.monotonic() - started)
-        if finished and done < kills:  # too early: the rest of the kills hit a second encode
-            storage.remove(job.output)
-            finished = False
-    return {"kills": done, "starts": starts}
+        if job.wait(900):
+            continue
+        if done == kills:
+            return {"kills": done, "starts": starts}
+        length = min(length, time.monotonic() - started)
+        storage.remove(job.output)  # too early: the rest of the kills hit another encode
 
 
 def compare(output: str, whole: dict[str, str]) -> dict[str, Any]:
