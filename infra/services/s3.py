@@ -23,7 +23,10 @@ GRPC = 10_000
 
 
 class S3Server:
-    """A server with one bucket; it can be stopped and started again on the same data and port."""
+    """A server with one bucket; it can be stopped and started again on the same data and port.
+
+    As a context it runs for the block, with its environment in this process's.
+    """
 
     def __init__(self, folder: str | Path, bucket: str = "semflow") -> None:
         binary = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -83,6 +86,14 @@ class S3Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def __enter__(self) -> S3Server:
+        self.start()
+        os.environ |= self.environment
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def _answers(self) -> bool:
         """Whether an object can be written and read back; after a crash that takes a while."""

@@ -214,38 +214,36 @@ def main() -> None:
             image, ids = scene(number, 240, 320)
             write_pair(home / "corpus", split, f"{number:05d}", encoded(image, "JPEG"),
                        encoded(ids), "jpg")  # fmt: skip
-    server = S3Server(home / "s3")
-    server.start()
-    os.environ |= server.environment  # for reading back
-    storage.upload_folder(home / "corpus", "s3://semflow/corpus")
     rows = []
-    for where in args.storage:
-        base = str(home) if where == "local" else "s3://semflow"
-        corpus = storage.join(base, "corpus")
-        tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"} | server.environment
-        whole = Encode(corpus, storage.join(base, "whole"), tracked, home / "whole.log")
-        started = time.monotonic()
-        whole.start()
-        if whole.wait(900):
-            sys.exit(f"the undisturbed encode failed: see {whole.log}")
-        length = time.monotonic() - started
-        print(f"{where}: undisturbed in {length:.0f} s", flush=True)
-        for kind in args.kinds:
-            if where == "local" and kind in ("outage", "errors"):
-                continue
-            job = Encode(corpus, storage.join(base, kind), tracked, home / f"{where}-{kind}.log")
-            before = time.monotonic()
-            if kind == "outage":
-                result = outage(job, server, length, rng)
-            elif kind == "errors":
-                result = errors(job, server, args.seed)
-            else:
-                result = torment(kind, job, args.kills, length, rng)
-            found = compare(job.output, digests(whole.output))
-            seconds = round(time.monotonic() - before)
-            rows.append({"storage": where, "kind": kind, **result, **found, "seconds": seconds})
-            print(json.dumps(rows[-1]), flush=True)
-    server.stop()
+    with S3Server(home / "s3") as server:
+        storage.upload_folder(home / "corpus", "s3://semflow/corpus")
+        for where in args.storage:
+            base = str(home) if where == "local" else "s3://semflow"
+            corpus = storage.join(base, "corpus")
+            tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"} | server.environment
+            whole = Encode(corpus, storage.join(base, "whole"), tracked, home / "whole.log")
+            started = time.monotonic()
+            whole.start()
+            if whole.wait(900):
+                sys.exit(f"the undisturbed encode failed: see {whole.log}")
+            length = time.monotonic() - started
+            print(f"{where}: undisturbed in {length:.0f} s", flush=True)
+            for kind in args.kinds:
+                if where == "local" and kind in ("outage", "errors"):
+                    continue
+                log = home / f"{where}-{kind}.log"
+                job = Encode(corpus, storage.join(base, kind), tracked, log)
+                before = time.monotonic()
+                if kind == "outage":
+                    result = outage(job, server, length, rng)
+                elif kind == "errors":
+                    result = errors(job, server, args.seed)
+                else:
+                    result = torment(kind, job, args.kills, length, rng)
+                found = compare(job.output, digests(whole.output))
+                seconds = round(time.monotonic() - before)
+                rows.append({"storage": where, "kind": kind, **result, **found, "seconds": seconds})
+                print(json.dumps(rows[-1]), flush=True)
     report(rows, Path(args.output), 2 * args.pairs + 16)
     shutil.rmtree(home, ignore_errors=True)
 

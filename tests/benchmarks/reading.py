@@ -191,17 +191,12 @@ def make(cfg: Reading, folder: str, names: list[str]) -> dict[str, str]:
 def serve(folder: str, names: list[str]) -> Iterator[str]:
     """An S3 server with all data on it; gives the URI."""
     shutil.rmtree(f"{folder}/server", ignore_errors=True)
-    server = S3Server(f"{folder}/server")
-    server.start()
-    os.environ |= server.environment
-    try:
+    with S3Server(f"{folder}/server") as server:
         uri = f"s3://{server.bucket}/reading"
         for data in {LIBRARIES[name].data for name in names}:
             print(f"uploading {data}", file=sys.stderr)
             storage.upload_folder(f"{folder}/{data}", storage.join(uri, data))
         yield uri
-    finally:
-        server.stop()
 
 
 # --- measuring ------------------------------------------------------------------------------------

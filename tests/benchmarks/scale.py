@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -147,10 +146,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         place = {"local": home}
         if "s3" in args.stores:
-            server = S3Server(f"{home}/s3")
-            server.start()
-            stack.callback(server.stop)
-            os.environ |= server.environment
+            server = stack.enter_context(S3Server(f"{home}/s3"))
             place["s3"] = f"s3://{server.bucket}"
         for store, rows in itertools.product(args.stores, args.rows):
             folder = storage.join(place[store], str(rows))
