@@ -1,70 +1,158 @@
-"""What it takes to go on: DeepSpeed's state, the averaged weights, random state, and a note.
+"""A checkpoint: everything it takes to go on, with any number of workers and any ZeRO stage.
 
-A checkpoint folder holds ``deepspeed/`` (weights, optimizer, scheduler; a part of each rank),
-``ema.safetensors`` (ZeRO-3: one a rank), ``rng_RANK.safetensors`` and ``trainer.json`` (step, what
-decides the order of the data, number of workers, configuration), which says whether it fits.
+::
 
-Reading ``deepspeed/`` is DeepSpeed's own code, which unpickles: resume only from storage you trust.
+    state_RANK.safetensors   that rank's pieces: float32 weights, AdamW's moments, averaged weights;
+                             tensors [n], named KIND/START/PARAMETER
+    unet/, null_prompt…      what the model is, without weights
+    trainer.json             step, what decides the order of the data, schedule, configuration;
+                             the number of workers, which is the number of files that count
+
+Whoever loads it reads the stretches that it needs, from whichever files have them. Random state is
+not in it, because there is none: all chance is a function of seed, step and rank. Nothing here is
+pickled.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
+from pipelines import partition
 from pipelines.config import UserError
+from pipelines.partition import Piece
 from semflow.ema import EMA
 
-TAG, TRAINER = "deepspeed", "trainer.json"
+TRAINER = "trainer.json"
+WEIGHT, AVERAGE = "weight", "average"
 
 
 def save(
-    folder: Path, engine: Any, ema: EMA, *, step: int, order: dict[str, Any], config: dict[str, Any]
+    folder: Path,
+    engine: Any,
+    mine: list[Piece],
+    ema: EMA,
+    *,
+    step: int,
+    order: dict[str, Any],
+    config: dict[str, Any],
 ) -> None:
     """Write this rank's part into ``folder``; all ranks call it, each with a folder of its own.
 
     ``order`` is what decides the order of the data: with it, the step says where to go on.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    stage = engine.zero_optimization_stage()
-    engine.save_checkpoint(str(folder), tag=TAG)
-    if rank == 0 or stage == 3:
-        save_file(ema.state_dict(), folder / _ema_name(stage, rank))
-    save_file({"cpu": torch.get_rng_state()}, folder / f"rng_{rank}.safetensors")
+    tensors: dict[str, Tensor] = {}
+    for number, (piece, average) in enumerate(zip(mine, ema.average, strict=True)):
+        if not partition.is_split(engine) and number % world != rank:
+            continue  # all have it: they take turns
+        kinds = {WEIGHT: piece.weight, AVERAGE: average.view(-1)}
+        for kind, values in (kinds | partition.moments(engine, piece)).items():
+            tensors[f"{kind}/{piece.start}/{piece.name}"] = values.cpu().contiguous()
+    save_file(tensors, folder / _file(rank))
     if rank == 0:
-        note = {"step": step, "order": order, "workers": world, "zero_stage": stage,
-                "config": config}  # fmt: skip
+        note = {
+            "step": step,
+            "order": order,
+            "workers": world,
+            "optimizer_steps": partition.steps_taken(engine),
+            "average_updates": ema.updates,
+            "schedule": engine.lr_scheduler.state_dict(),
+            "loss_scale": _loss_scale(engine),
+            "config": config,
+        }
+        engine.module.save(folder, weights=False)
         (folder / TRAINER).write_text(json.dumps(note, indent=2))
 
 
-def load(folder: Path, engine: Any, ema: EMA) -> int:
+def load(folder: Path, engine: Any, mine: list[Piece], ema: EMA) -> int:
     """Take up a whole checkpoint; all ranks call it. Returns the step.
 
     Raises:
-        UserError: when it was written by another number of workers or another ZeRO stage.
+        UserError: when it is not of this model.
     """
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    stage = engine.zero_optimization_stage()
     note = parse_note((folder / TRAINER).read_bytes())
-    if note["zero_stage"] != stage or (stage > 0 and note["workers"] != world):
-        raise UserError(
-            f"this checkpoint is of {note['workers']} workers under ZeRO-{note['zero_stage']} and "
-            f"cannot go on with {world} under ZeRO-{stage}: DeepSpeed splits the optimizer's state "
-            "over the workers. Train with the numbers it has, or with --zero-stage 0 from the "
-            "start, which any number of workers can take up"
-        )
-    loaded, _ = engine.load_checkpoint(str(folder), tag=TAG)
-    if loaded is None:
-        raise RuntimeError(f"DeepSpeed found no state in {folder}")
-    ema.load_state_dict(load_file(folder / _ema_name(stage, rank)))
-    own = folder / f"rng_{rank}.safetensors"
-    if own.is_file():
-        torch.set_rng_state(load_file(own)["cpu"])
+    with Saved(folder, note["workers"]) as saved, torch.no_grad():
+        sizes = {name: p.ds_numel if hasattr(p, "ds_numel") else p.numel()
+                 for name, p in engine.module.named_parameters()}  # fmt: skip
+        saved.check(sizes)
+        for piece, average in zip(mine, ema.average, strict=True):
+            into = {WEIGHT: piece.weight, AVERAGE: average.view(-1)}
+            for kind, values in (into | partition.moments(engine, piece)).items():
+                values.copy_(saved.read(kind, piece.name, piece.start, piece.numel))
+        partition.to_model(engine, lambda name: saved.read(WEIGHT, name, 0, sizes[name]))
+    partition.set_steps_taken(engine, note["optimizer_steps"])
+    ema.updates = note["average_updates"]
+    engine.lr_scheduler.load_state_dict(note["schedule"])
+    rates = engine.lr_scheduler.get_last_lr()
+    for group, rate in zip(engine.basic_optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    if note["loss_scale"]:
+        vars(engine.optimizer.loss_scaler).update(note["loss_scale"])
     return int(note["step"])
+
+
+class Saved:
+    """The tensors of a checkpoint, whatever files they were split over."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        """Open the files of ``workers`` ranks; others are left from an attempt that died."""
+        self._stack = ExitStack()
+        self._parts: dict[tuple[str, str], list[tuple[int, int, Any]]] = {}
+        for rank in range(workers):
+            file = self._stack.enter_context(safe_open(folder / _file(rank), "pt"))
+            for key in file.keys():  # noqa: SIM118 - it is not a dictionary
+                kind, start, name = key.split("/", 2)
+                part = file.get_slice(key)
+                stop = int(start) + part.get_shape()[0]
+                self._parts.setdefault((kind, name), []).append((int(start), stop, part))
+
+    def __enter__(self) -> Saved:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._parts.clear()
+        self._stack.close()
+
+    def check(self, sizes: dict[str, int]) -> None:
+        """Whether it is of a model whose parameters have these sizes.
+
+        Raises:
+            UserError: when not.
+        """
+        saved = {
+            name: sum(stop - start for start, stop, _ in parts)
+            for (kind, name), parts in self._parts.items() if kind == WEIGHT
+        }  # fmt: skip
+        other = [name for name in saved.keys() | sizes.keys() if saved.get(name) != sizes.get(name)]
+        if other:
+            raise UserError(
+                f"the checkpoint is of another model: {len(other)} parameters differ, among them "
+                f"{min(other)}. Give --velocity and --init what the run had, or another --output"
+            )
+
+    def read(self, kind: str, name: str, start: int, numel: int) -> Tensor:
+        """Elements ``[start, start + numel)`` of a parameter's ``kind``, float32.
+
+        Raises:
+            ValueError: when some are in no file.
+        """
+        out, filled = torch.empty(numel), 0
+        for first, last, part in self._parts.get((kind, name), ()):
+            low, high = max(first, start), min(last, start + numel)
+            if low < high:
+                out[low - start : high - start] = part[low - first : high - first]
+                filled += high - low
+        if filled != numel:
+            raise ValueError(f"the checkpoint lacks {numel - filled} values of {kind} of {name}")
+        return out
 
 
 def parse_note(data: bytes) -> dict[str, Any]:
@@ -73,5 +161,15 @@ def parse_note(data: bytes) -> dict[str, Any]:
     return note
 
 
-def _ema_name(stage: int, rank: int) -> str:
-    return f"ema_{rank}.safetensors" if stage == 3 else "ema.safetensors"
+def _file(rank: int) -> str:
+    return f"state_{rank:05d}.safetensors"
+
+
+def _loss_scale(engine: Any) -> dict[str, Any]:
+    """The state of fp16's loss scaling; empty without it."""
+    scaler = getattr(engine.optimizer, "loss_scaler", None) if engine.fp16_enabled() else None
+    return {
+        name: value
+        for name, value in vars(scaler).items()
+        if isinstance(value, bool | int | float)
+    } if scaler else {}  # fmt: skip

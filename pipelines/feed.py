@@ -39,8 +39,9 @@ READERS = 8
 """Row groups that a worker reads side by side."""
 
 Rows = dict[str, NDArray[Any]]
-GROUPS, LANE, DRAW, CHANCE = range(4)
-"""What a generator is for: the order of the row groups, that of a lane, which draw, the rest."""
+GROUPS, LANE, DRAW, CHANCE, STEP = range(5)
+"""What a generator is for: the order of the row groups, that of a lane, which draw, what else a
+row needs, what else a training step needs."""
 
 
 class Part(NamedTuple):

@@ -9,38 +9,40 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import ray.train
 import ray.train.torch
 import torch
-from diffusers.optimization import get_scheduler
 from numpy.typing import NDArray
 from ray.train import Checkpoint
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, pictures, validate
-from pipelines.feed import Feed, Order
+from pipelines import checkpoint, config, partition, pictures, validate
+from pipelines.engine import build_velocity, start_engine
+from pipelines.feed import STEP, Feed, Order
 from pipelines.latents import Manifest, read_manifest
 from pipelines.trainconfig import TrainConfig
-from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder, make_velocity
+from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.objective import Loss
 from semflow.sampler import Defaults
-from semflow.velocity import from_stable_diffusion
 
 MODEL = "model"
+
+Batch = dict[str, torch.Tensor]
+Part = tuple[Batch, float]
+"""A micro-batch, and the weight of its loss."""
 
 
 def train_loop(payload: dict[str, Any]) -> None:
     """What each Ray Train worker runs: resume, train, validate, report, and save the model."""
     cfg = config.from_dict(TrainConfig, payload["config"])
     worker = Worker(cfg, payload["tracking"])
-    worker.resume()
     for step, batches in worker.steps():
-        losses = [worker.micro_step(batch) for batch in batches]
+        losses = [worker.micro_step(batch, weight) for batch, weight in batches]
         worker.after_step(step, losses)
     worker.finish()
 
@@ -55,7 +57,7 @@ class Rates:
 
 
 class Worker:
-    """One rank: its engine, its part of the data, and the averaged weights."""
+    """One rank: its engine, its part of the data, and its part of the averaged weights."""
 
     def __init__(self, cfg: TrainConfig, handle: dict[str, str] | None) -> None:
         context = ray.train.get_context()
@@ -70,37 +72,40 @@ class Worker:
         frequency = torch.tensor(self.manifest.split("train").class_pixels, dtype=torch.float64)
         self.class_weights = cfg.objective.class_weights(frequency).float().to(self.device)
         self.perturbation = Perturbation(**self.manifest.recipe["perturbation"])
-        torch.manual_seed(cfg.seed)  # alike on every rank: the weights start alike
-        velocity = build_velocity(cfg, self.autoencoder.channels)
-        self.engine, self.schedule = start_engine(cfg, velocity, self.world)
-        self.ema = EMA(self.engine.module.parameters(), cfg.ema_decay)
-        torch.manual_seed(cfg.seed + 1 + self.rank)  # of dropout, where a model has any
-        # DeepSpeed keeps no gradient norm where it leaves the optimizer as it is.
-        self.plain = cfg.zero_stage == 0 and cfg.precision == "fp32"
-        self.norm: torch.Tensor | None = None
-        self.step = 0
         self.run = None
         if self.rank == 0:
             self.run = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
+        self.step = 0
+        last = ray.train.get_checkpoint()
+        with last.as_directory() if last else nullcontext() as folder:
+            self.start(Path(folder) if folder else None)
+            torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
+        # DeepSpeed keeps no gradient norm where it leaves the optimizer as it is.
+        self.plain = not partition.is_split(self.engine)
+        self.norm: torch.Tensor | None = None
         self.rates = Rates(time.perf_counter())
 
-    def resume(self) -> None:
-        """Take up the last whole checkpoint, if there is one."""
-        last = ray.train.get_checkpoint()
-        if last is None:
-            return
-        with last.as_directory() as folder:
-            self.step = checkpoint.load(Path(folder), self.engine, self.ema)
-            torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
-        if self.rank == 0:
-            print(f"resumed at step {self.step}", flush=True)
+    def start(self, last: Path | None) -> None:
+        """The model, new or as the last whole checkpoint has it."""
+        cfg = self.cfg
+        torch.manual_seed(cfg.seed)  # alike on every rank: the weights start alike
+        if last:
+            velocity = Velocity.load(last, weights=False)
+        else:
+            velocity = build_velocity(cfg, self.autoencoder.channels)
+        self.engine = start_engine(cfg, velocity, self.world)
+        self.pieces = partition.pieces(self.engine)
+        self.ema = EMA([piece.weight for piece in self.pieces], cfg.ema_decay)
+        if last:
+            self.step = checkpoint.load(last, self.engine, self.pieces, self.ema)
+            if self.rank == 0:
+                print(f"resumed at step {self.step}, {self.world} workers", flush=True)
 
-    def steps(self) -> Iterator[tuple[int, list[dict[str, torch.Tensor]]]]:
-        """The steps that are left, each with its micro-batches."""
-        cfg, micro = self.cfg, self.cfg.micro_batch(self.world)
-        share, split = cfg.batch_size // self.world, self.manifest.split("train")
+    def steps(self) -> Iterator[tuple[int, list[Part]]]:
+        """The steps that are left, each with this worker's micro-batches."""
+        cfg, split = self.cfg, self.manifest.split("train")
         order = Order.of(split, cfg.seed, cfg.shuffle_groups, cfg.batch_size)
-        lanes = range(self.rank * share, (self.rank + 1) * share)
+        lanes = cfg.lanes(self.rank, self.world)
         feed = Feed(self.manifest, "train", order, lanes, cfg.online_masks)
         batches = feed.batches(self.step, cfg.steps)
         while self.step < cfg.steps:
@@ -109,11 +114,19 @@ class Worker:
             self.rates.waited += time.perf_counter() - before
             self.rates.rows += cfg.batch_size
             self.step += 1
-            parts = [slice(start, start + micro) for start in range(0, share, micro)]
-            yield (
-                self.step,
-                [{name: values[part] for name, values in rows.items()} for part in parts],
-            )
+            # Dropout, where a model has any: the same after a restart as without one.
+            torch.manual_seed(int(order.rng(STEP, self.step, self.rank).integers(2**62)))
+            yield self.step, list(self.cut(rows, len(lanes)))
+
+    def cut(self, rows: Batch, share: int) -> Iterator[Part]:
+        """Micro-batches of a share, as many on every worker, that together weigh what it holds."""
+        parts = self.cfg.micro_batches(self.world)
+        for part in range(parts):
+            first, last = part * share // parts, (part + 1) * share // parts
+            # DeepSpeed takes the mean over micro-batches and workers.
+            weight = (last - first) * parts * self.world / self.cfg.batch_size
+            some = slice(first, max(last, first + 1))  # an empty one computes a row for nothing
+            yield {name: values[some] for name, values in rows.items()}, weight
 
     def to_device(self, values: NDArray[Any]) -> torch.Tensor:
         """A column of a batch, copied while the device goes on where it can."""
@@ -122,26 +135,29 @@ class Worker:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def micro_step(self, batch: dict[str, torch.Tensor]) -> Loss:
+    def micro_step(self, batch: Batch, weight: float) -> Loss:
         """Forward, backward and (at the last micro-batch of a step) the optimizer."""
         flow, palette = self.cfg.flow, self.manifest.palette
         ids = batch["ids"]
         x_1 = self.encode_masks(batch) if self.cfg.online_masks else batch["x_1"].float()
         sample = flow.sample(batch["x_0"].float(), x_1, flow.times(batch["uniform"]))
-        predicted = self.engine(sample.x_t, sample.t)
+        x_t = sample.x_t
+        if self.cfg.channels_last:
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+        predicted = self.engine(x_t, sample.t)
         loss = self.cfg.objective(
             predicted, sample, flow=flow, ids=ids, palette=palette, autoencoder=self.autoencoder,
             class_weights=self.class_weights,
         )  # fmt: skip
-        self.engine.backward(loss.total)
+        self.engine.backward(loss.total * weight)
         if self.plain and self.engine.is_gradient_accumulation_boundary():
             grads = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
             self.norm = torch.nn.utils.get_total_norm(grads)
         self.engine.step()
-        return Loss(*(part.detach() for part in loss))
+        return Loss(*(part.detach() * weight for part in loss))
 
     @torch.no_grad()
-    def encode_masks(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def encode_masks(self, batch: Batch) -> torch.Tensor:
         """The exact way, as the released code does: perturb and encode at every step."""
         clean = self.manifest.palette.encode(batch["ids"])
         return self.autoencoder.encode(
@@ -170,7 +186,7 @@ class Worker:
             "loss": total,
             "loss_velocity": velocity,
             "loss_anchor": anchor,
-            "lr": self.schedule.get_last_lr()[0],
+            "lr": self.engine.lr_scheduler.get_last_lr()[0],
             "grad_norm": float("nan") if norm is None else float(norm),
             "images_per_s": self.rates.rows / seconds,
             "data_wait_share": self.rates.waited / seconds,
@@ -205,9 +221,9 @@ class Worker:
 
     def model(self, step: int) -> SemFlow:
         """The whole model with the averaged weights, in float32."""
-        velocity = build_velocity(self.cfg, self.autoencoder.channels, initialise=False)
-        velocity.to(self.device)
-        self.ema.copy_to(velocity.parameters())
+        velocity = self.engine.module.blank().to(self.device)
+        weights = dict(velocity.named_parameters())
+        partition.gather(self.engine, self.pieces, self.ema.average, weights)
         defaults = Defaults(
             height=self.manifest.height,
             width=self.manifest.width,
@@ -230,7 +246,7 @@ class Worker:
         """Give Ray Train this rank's part of a checkpoint."""
         with tempfile.TemporaryDirectory() as folder:
             checkpoint.save(
-                Path(folder), self.engine, self.ema, step=step,
+                Path(folder), self.engine, self.pieces, self.ema, step=step,
                 order=fed_order(self.cfg, self.manifest), config=config.to_dict(self.cfg),
             )  # fmt: skip
             ray.train.report(
@@ -260,48 +276,3 @@ def fed_order(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:
         "batch_size": cfg.batch_size,
         "shuffle_groups": cfg.shuffle_groups,
     }
-
-
-def build_velocity(cfg: TrainConfig, channels: int, *, initialise: bool = True) -> Velocity:
-    """The model to train: new, or from the weights that ``cfg.init`` names."""
-    if not cfg.init:
-        return make_velocity(cfg.velocity, channels)
-    if storage.exists(storage.join(cfg.init, "model_index.json")) and storage.exists(
-        storage.join(cfg.init, "unet/config.json")
-    ):
-        with storage.local_folder(cfg.init) as folder:
-            if (Path(folder) / "text_encoder").is_dir():
-                return from_stable_diffusion(folder)
-            return Velocity.load(folder)
-    return from_stable_diffusion(cfg.init)
-
-
-def start_engine(cfg: TrainConfig, velocity: Velocity, world: int) -> tuple[Any, Any]:
-    """DeepSpeed's engine around the model, and its learning-rate schedule."""
-    on_gpu = torch.cuda.is_available()
-    optimizer: dict[str, Any] = {"lr": cfg.lr, "betas": list(cfg.betas), "eps": cfg.eps,
-                                 "weight_decay": cfg.weight_decay}  # fmt: skip
-    if not on_gpu:
-        optimizer["torch_adam"] = True  # the fused kernels are for GPUs
-    micro = cfg.micro_batch(world)
-    engine, _, _, schedule = deepspeed.initialize(
-        model=velocity,
-        model_parameters=[p for p in velocity.parameters() if p.requires_grad],
-        lr_scheduler=lambda optimizer: get_scheduler(
-            "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
-            optimizer,
-            num_warmup_steps=cfg.warmup_steps,
-            num_training_steps=cfg.steps,
-        ),
-        config={
-            "train_batch_size": cfg.batch_size,
-            "train_micro_batch_size_per_gpu": micro,
-            "gradient_accumulation_steps": cfg.batch_size // (micro * world),
-            "gradient_clipping": cfg.clip,
-            "zero_optimization": {"stage": cfg.zero_stage},
-            "bf16": {"enabled": cfg.precision == "bf16"},
-            "optimizer": {"type": "AdamW", "params": optimizer},
-            "steps_per_print": 10**9,
-        },
-    )
-    return engine, schedule

@@ -10,13 +10,15 @@ goes on too.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, raydata
+from pipelines.engine import store_null_prompt
 from pipelines.latents import Manifest, read_manifest
 from pipelines.loop import MODEL, fed_order, train_loop
 from pipelines.trainconfig import TrainConfig
@@ -63,6 +65,7 @@ def train(cfg: TrainConfig) -> str:
     """Run the job; returns the URI of the finished model."""
     manifest = read_manifest(cfg.data)
     check(cfg, manifest)
+    store_null_prompt(cfg)
     params = config.flatten(config.to_dict(cfg))
     with tracking.run("train", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
@@ -74,7 +77,10 @@ def train(cfg: TrainConfig) -> str:
             },
             torch_config=TorchConfig(backend="nccl" if cfg.ray.gpus_per_actor else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=cfg.workers,
+                # Its type is that of the older Ray Train, which knows no range.
+                num_workers=cast(Any, (cfg.min_workers, cfg.workers))
+                if cfg.min_workers
+                else cfg.workers,
                 use_gpu=bool(cfg.ray.gpus_per_actor),
                 resources_per_worker=resources(cfg),
             ),
@@ -103,7 +109,8 @@ def main() -> None:
     from pipelines.presets import TRAIN
 
     cfg = config.parse(TrainConfig, __doc__, TRAIN)
-    cfg = config.absolute_paths(cfg, "data", "output")
+    own = ["init"] if cfg.init and Path(cfg.init).is_dir() else []  # else a hub id or a URI
+    cfg = config.absolute_paths(cfg, "data", "output", *own)
     raydata.init(cfg.ray.address, training=True)
     model = train(cfg)
     print(

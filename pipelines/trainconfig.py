@@ -39,8 +39,8 @@ class TrainConfig:
     batch_size: int = 32
     """Rows a step over all workers, whatever their number."""
     micro_batch_size: int | None = None
-    """Rows that a worker takes at once; the rest of its share is accumulated. None takes its whole
-    share."""
+    """Rows that a worker takes at once at most; the rest of its share is accumulated. None takes
+    its whole share."""
     lr: float = 2e-5
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -57,14 +57,27 @@ class TrainConfig:
     """Largest norm of the gradient."""
     ema_decay: float = 0.999
     """Of the averaged weights, which are what is validated and saved; it ramps up from 0.1."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the model in training; optimizer state and averages are float32 either way."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the model in training; optimizer state and averages are float32 whatever it is."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO: 1 splits the optimizer's state over the workers, 2 the gradients too, 3
-    the weights too."""
+    the weights too. With bf16 or fp16, 0 is 1: their float32 weights are split anyway."""
+    offload: Literal["none", "optimizer", "weights"] = "none"
+    """What is kept in the memory of the CPU: the optimizer's state (ZeRO 1 to 3), or the weights
+    too (ZeRO-3)."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: a third more work
+    for a fraction of the memory."""
+    compile: bool = False
+    """torch.compile the UNet: minutes at the start, faster after it."""
+    channels_last: bool = False
+    """Feed the UNet channels-last tensors: faster convolutions on GPUs with bf16 or fp16."""
 
     workers: int = 1
     """Training workers; each takes --ray.gpus-per-actor GPUs."""
+    min_workers: int | None = None
+    """Go on with as few as these when machines are lost, and with more when they come back. The
+    rows of every step stay the same. None waits for all of --workers."""
     threads: int | None = None
     """Threads of a worker without a GPU. None shares the machine's cores."""
     seed: int = 0
@@ -95,19 +108,24 @@ class TrainConfig:
                      "checkpoint_every", "keep_checkpoints", "shuffle_groups"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is at least 1")
-        self.micro_batch(self.workers)
+        if self.batch_size < self.workers:
+            raise ValueError(f"{self.workers} workers have no share in {self.batch_size} rows")
+        if not 1 <= (self.min_workers or 1) <= self.workers:
+            raise ValueError("--min-workers lies between 1 and --workers")
+        if self.offload != "none" and not self.effective_zero_stage:
+            raise ValueError(f"--offload {self.offload} needs --zero-stage 1 or more")
+        if self.offload == "weights" and self.zero_stage != 3:
+            raise ValueError("--offload weights needs --zero-stage 3")
 
-    def micro_batch(self, workers: int) -> int:
-        """Rows of a worker's micro-batch.
+    @property
+    def effective_zero_stage(self) -> int:
+        return max(self.zero_stage, int(self.precision != "fp32"))
 
-        Raises:
-            ValueError: when the batch does not divide into whole micro-batches.
-        """
-        share, rest = divmod(self.batch_size, workers)
-        micro = self.micro_batch_size or share
-        if rest or not micro or share % micro:
-            raise ValueError(
-                f"a batch of {self.batch_size} does not divide into micro-batches of "
-                f"{self.micro_batch_size or 'equal size'} on {workers} workers"
-            )
-        return micro
+    def lanes(self, rank: int, workers: int) -> range:
+        """Which rows of each batch are a worker's: shares differ by one row at most."""
+        return range(rank * self.batch_size // workers, (rank + 1) * self.batch_size // workers)
+
+    def micro_batches(self, workers: int) -> int:
+        """Parts into which every worker's share is cut."""
+        share = -(-self.batch_size // workers)
+        return -(-share // (self.micro_batch_size or share))

@@ -1,7 +1,7 @@
-"""Averaged weights: an exponential moving average that also works on a rank's own part.
+"""Averaged weights: an exponential moving average of whatever tensors it is given.
 
-ZeRO-3 leaves each rank with a slice of every parameter (``ds_tensor``). The average is element
-by element, so each rank averages its slice and nothing is gathered until the weights are used.
+Those may be a model's parameters, or the part of them that one rank of a larger training holds:
+the average is element by element, so each rank averages its own part.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
-
-
-def local_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """What this rank holds of each parameter: all of it, or its ZeRO-3 slice."""
-    return [getattr(p, "ds_tensor", p.data) for p in parameters]
+from torch import Tensor
 
 
 class EMA:
@@ -24,42 +19,35 @@ class EMA:
     with its random start. Kept in float32 whatever the weights are.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], decay: float = 0.999) -> None:
+    def __init__(self, weights: Iterable[Tensor], decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"an EMA decay lies in [0, 1), not {decay}")
         self.decay = decay
         self.updates = 0
-        self._parameters = list(parameters)
-        self.average = [part.detach().float().clone() for part in local_parts(self._parameters)]
+        self._weights = [tensor.detach() for tensor in weights]
+        self.average = [tensor.float().clone() for tensor in self._weights]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of now into the average."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [part.float() for part in local_parts(self._parameters)]
-        torch._foreach_lerp_(self.average, weights, 1 - decay)
+        if self.average:  # a rank may hold no part at all
+            torch._foreach_lerp_(self.average, [w.float() for w in self._weights], 1 - decay)
 
     @torch.no_grad()
-    def copy_to(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give the averages to another model's ``parameters``, whole and in the same order.
-
-        Under ZeRO-3 every rank must call it: the slices are gathered.
-        """
-        for source, part, target in zip(self._parameters, self.average, parameters, strict=True):
-            if hasattr(source, "ds_tensor"):
-                slices = [torch.empty_like(part) for _ in range(torch.distributed.get_world_size())]
-                torch.distributed.all_gather(slices, part)
-                part = torch.cat(slices)[: target.numel()].view(target.shape)
-            target.copy_(part)
+    def copy_to(self, targets: Iterable[Tensor]) -> None:
+        """Give the averages to other tensors of the same shapes, in the same order."""
+        for average, target in zip(self.average, targets, strict=True):
+            target.copy_(average)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """This rank's averages and the number of updates, as plain tensors."""
+        """The averages and the number of updates, as plain tensors."""
         state = {f"average.{i}": part for i, part in enumerate(self.average)}
         return state | {"updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a :meth:`state_dict` of a model of the same shapes on the same rank."""
+        """Go on from a :meth:`state_dict` of an average of the same shapes."""
         self.updates = int(state["updates"])
         for i, part in enumerate(self.average):
             part.copy_(state[f"average.{i}"])

@@ -45,6 +45,7 @@ class Velocity(nn.Module):
         if self.conditioned and null_prompt is None:
             raise ValueError("a conditional UNet needs the null prompt's embedding")
         self.register_buffer("null_prompt", null_prompt, persistent=False)
+        self._exact = (null_prompt,)  # out of the reach of a cast to lower precision
 
     @property
     def config(self) -> dict[str, Any]:
@@ -62,24 +63,39 @@ class Velocity(nn.Module):
         prompt = cast(Tensor, self.null_prompt).to(x_t.dtype).expand(len(x_t), -1, -1)
         return cast(Tensor, self.unet(x_t, time, prompt, return_dict=False)[0])
 
-    def save(self, folder: str | Path) -> None:
-        """``unet/`` in diffusers' form, and ``null_prompt.safetensors`` where there is one."""
-        cast(Any, self.unet).save_pretrained(Path(folder) / "unet", safe_serialization=True)
+    def save(self, folder: str | Path, *, weights: bool = True) -> None:
+        """``unet/`` in diffusers' form, and ``null_prompt.safetensors`` where there is one.
+
+        Without its ``weights`` it says what the model is, and :meth:`load` makes an empty one.
+        """
+        unet = cast(Any, self.unet)
+        if weights:
+            unet.save_pretrained(Path(folder) / "unet", safe_serialization=True)
+        else:
+            unet.save_config(Path(folder) / "unet")
         if self.conditioned:
-            prompt = cast(Tensor, self.null_prompt).float().contiguous()
+            prompt = cast(Tensor, self._exact[0]).contiguous()
             save_file({"null_prompt": prompt}, Path(folder) / "null_prompt.safetensors")
 
     @classmethod
-    def load(cls, folder: str | Path) -> Velocity:
+    def load(cls, folder: str | Path, *, weights: bool = True) -> Velocity:
         """From a folder that :meth:`save` wrote, or a Stable Diffusion pipeline with both files."""
         import diffusers
 
         config = json.loads((Path(folder) / "unet" / "config.json").read_text())
-        unet = getattr(diffusers, config["_class_name"]).from_pretrained(
-            Path(folder) / "unet", use_safetensors=True, low_cpu_mem_usage=False
-        )
+        kind = getattr(diffusers, config["_class_name"])
+        if weights:
+            unet = kind.from_pretrained(
+                Path(folder) / "unet", use_safetensors=True, low_cpu_mem_usage=False
+            )
+        else:
+            unet = kind.from_config(config)
         prompt = Path(folder) / "null_prompt.safetensors"
         return cls(unet, load_file(prompt)["null_prompt"] if prompt.is_file() else None)
+
+    def blank(self) -> Velocity:
+        """Another one of this configuration and null prompt, whose weights are to be set."""
+        return Velocity(type(self.unet).from_config(self.config), *self._exact)
 
 
 def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
@@ -112,19 +128,26 @@ def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
     )
 
 
-def from_stable_diffusion(source: str) -> Velocity:
-    """Start from a Stable Diffusion pipeline: its UNet, and its text encoder's empty sentence.
+def from_stable_diffusion(source: str, prompt: Tensor | None = None) -> Velocity:
+    """Start from a Stable Diffusion pipeline: its UNet, under its text encoder's empty sentence.
 
     Args:
         source: a local diffusers folder or a hub id with ``unet``, ``tokenizer``, ``text_encoder``.
+        prompt: what :func:`null_prompt` gave for it, if it is known.
     """
     from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
 
     unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", use_safetensors=True)
+    return Velocity(unet, null_prompt(source) if prompt is None else prompt)
+
+
+def null_prompt(source: str) -> Tensor:
+    """The embedding ``[1, L, D]`` of the empty sentence by a pipeline's text encoder."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
     tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
     encoder = CLIPTextModel.from_pretrained(source, subfolder="text_encoder", use_safetensors=True)
     tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length)
     with torch.inference_mode():
-        prompt = encoder(torch.tensor([tokens["input_ids"]]))[0]
-    return Velocity(unet, prompt.clone())
+        prompt: Tensor = encoder(torch.tensor([tokens["input_ids"]]))[0]
+    return prompt.clone()

@@ -1,0 +1,98 @@
+"""The model to train, and DeepSpeed's engine around it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import deepspeed
+import torch
+from diffusers.optimization import get_scheduler
+from safetensors.torch import load, save
+
+from infra import storage
+from pipelines.trainconfig import TrainConfig
+from semflow import Velocity, make_velocity
+from semflow.velocity import from_stable_diffusion, null_prompt
+
+NULL_PROMPT = "init/null_prompt.safetensors"
+"""Below a run's output: what its weights' text encoder says of the empty sentence."""
+
+
+def store_null_prompt(cfg: TrainConfig) -> None:
+    """Compute the null prompt of a Stable Diffusion pipeline, once a run, for all its workers."""
+    where = storage.join(cfg.output, NULL_PROMPT)
+    if cfg.init and not _is_velocity(cfg.init) and not storage.exists(where):
+        with storage.local_folder(cfg.init) if _is_folder(cfg.init) else nullcontext(cfg.init) as s:
+            storage.write_bytes(where, save({"null_prompt": null_prompt(s)}))
+
+
+def build_velocity(cfg: TrainConfig, channels: int) -> Velocity:
+    """The model to train, for latents of ``channels``: new, or from ``cfg.init``'s weights."""
+    if not cfg.init:
+        return make_velocity(cfg.velocity, channels)
+    if _is_velocity(cfg.init):
+        with storage.local_folder(cfg.init) as folder:
+            return Velocity.load(folder)
+    prompt = load(storage.read_bytes(storage.join(cfg.output, NULL_PROMPT)))["null_prompt"]
+    if not _is_folder(cfg.init):
+        return from_stable_diffusion(cfg.init, prompt)
+    with storage.local_folder(cfg.init) as folder:
+        return from_stable_diffusion(folder, prompt)
+
+
+def _is_folder(init: str) -> bool:
+    """Whether ``init`` is a folder or URI of ours; else it is a hub id."""
+    return storage.exists(storage.join(init, "model_index.json"))
+
+
+def _is_velocity(init: str) -> bool:
+    """Whether it is a SemFlow model, rather than a Stable Diffusion pipeline."""
+    return _is_folder(init) and not storage.exists(storage.join(init, "tokenizer"))
+
+
+def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
+    """DeepSpeed's engine around the model, with its optimizer and learning-rate schedule.
+
+    The optimizer is torch's own fused AdamW on every device and under every ZeRO stage, so that
+    what is stored of it is always the same two moments.
+    """
+    if cfg.activation_checkpointing:
+        velocity.unet.enable_gradient_checkpointing()
+    if cfg.compile:
+        velocity.unet.compile()
+    engine, *_ = deepspeed.initialize(
+        model=velocity,
+        optimizer=lambda parameters: torch.optim.AdamW(
+            parameters, cfg.lr, cfg.betas, cfg.eps, cfg.weight_decay, fused=True
+        ),
+        lr_scheduler=lambda optimizer: get_scheduler(
+            "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
+            optimizer,
+            num_warmup_steps=cfg.warmup_steps,
+            num_training_steps=cfg.steps,
+        ),
+        config=engine_config(cfg, workers),
+    )
+    return engine
+
+
+def engine_config(cfg: TrainConfig, workers: int) -> dict[str, Any]:
+    """DeepSpeed's configuration."""
+    parts = cfg.micro_batches(workers)
+    zero: dict[str, Any] = {"stage": cfg.effective_zero_stage}
+    if cfg.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if cfg.offload == "weights":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        # Rows of a micro-batch may differ by one; each weighs what it holds (loop.py).
+        "train_micro_batch_size_per_gpu": max(1, cfg.batch_size // (parts * workers)),
+        "gradient_accumulation_steps": parts,
+        "gradient_clipping": cfg.clip,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": cfg.precision == "bf16"},
+        "fp16": {"enabled": cfg.precision == "fp16"},
+        "steps_per_print": 10**9,
+    }
