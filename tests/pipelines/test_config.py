@@ -59,12 +59,18 @@ def test_every_option_is_explained_in_the_help(kind, presets, capsys):
             assert f"--{field.name.replace('_', '-')}" in text
 
 
-def test_a_batch_that_does_not_divide_is_refused():
-    assert TrainConfig(batch_size=32, workers=4).micro_batch(4) == 8
-    with pytest.raises(ValueError, match="does not divide"):
-        TrainConfig(batch_size=10, workers=4)
-    with pytest.raises(ValueError, match="does not divide"):
-        TrainConfig(batch_size=32, workers=2, micro_batch_size=5)
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 10])
+def test_a_batch_is_dealt_to_any_number_of_workers_each_row_once(workers):
+    cfg = TrainConfig(batch_size=10, workers=workers, micro_batch_size=2)
+    shares = [cfg.lanes(rank, workers) for rank in range(workers)]
+    assert [row for share in shares for row in share] == list(range(10))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert cfg.micro_batches(workers) * 2 >= max(map(len, shares))
+
+
+def test_a_batch_too_small_for_its_workers_is_refused():
+    with pytest.raises(ValueError, match="4 workers have no share in 3 rows"):
+        TrainConfig(batch_size=3, workers=4)
 
 
 @pytest.mark.parametrize(("batch_size", "views", "side"), [(16, 1, 512), (16, 7, 64), (8, 12, 256)])
