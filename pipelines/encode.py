@@ -63,7 +63,12 @@ def encode(cfg: EncodeConfig) -> Manifest:
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
     note = {"palette": [cfg.palette, palette.to_json()]}
     sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
-    jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
+    actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
+    cfg = replace(cfg, actors=actors, threads=threads)
+    jobs = {
+        split: _job(cfg, palette, split, listing.pairs.num_rows, fingerprint, how)
+        for split, listing in listings.items()
+    }
     plans = {split: sharded.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
     before = read_manifest(cfg.output) if _finished(cfg.output) else None
     if before and {name: split.inputs for name, split in before.splits.items()} == {
@@ -110,14 +115,16 @@ def _finished(output: str) -> bool:
 
 
 def _job(
-    cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
-) -> sharded.ShardedJob:
+    cfg: EncodeConfig, palette: Palette, split: str, pairs: int, fingerprint: str,
+    how: dict[str, Any],
+) -> sharded.ShardedJob:  # fmt: skip
     views = cfg.views_of(split)
+    shards = max(1, -(-pairs * views // cfg.shard_rows))
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         return raydata.actor_stage(
-            blocks, Encoder, (cfg, palette), actors=cfg.actors, gpus=cfg.ray.gpus_per_actor,
-            waiting=4,
+            blocks, Encoder, (cfg, palette), actors=min(cfg.actors, shards),
+            gpus=cfg.ray.gpus_per_actor, waiting=4,
         )  # fmt: skip
 
     return sharded.ShardedJob(

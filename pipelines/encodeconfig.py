@@ -55,10 +55,11 @@ class EncodeConfig:
     """Of the autoencoder's arithmetic; latents are stored in half precision."""
     compile: bool = False
     """Compile the autoencoder: minutes at the start, faster after it; for long encodes on GPUs."""
-    actors: int = 1
-    """Encoders that work side by side."""
+    actors: int = 0
+    """Encoders that work side by side. 0 takes one a GPU, or without GPUs one a core, at most 4 on
+    a machine."""
     threads: int = 0
-    """CPU threads of an encoder; 0 takes the machine's cores divided among the encoders."""
+    """CPU threads of an encoder; 0 divides a machine's cores among its encoders."""
     max_bad_share: float = 0.05
     """The job stops when more than this share of the pairs cannot be used."""
     seed: int = 0

@@ -71,7 +71,7 @@ class Encoder:
 
     def __init__(self, cfg: EncodeConfig, palette: Palette) -> None:
         self.cfg, self.palette = cfg, palette
-        torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.actors))
+        torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autoencoder = load_autoencoder(cfg.autoencoder).to(self.device)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -99,7 +99,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
     palette = cfg.make_palette()
     cfg.perturbation.check(palette)
     # One perturbed draw is like the others, and compiling would take longer than the pairs do.
-    encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), actors=1, compile=False), palette)
+    encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette)
     latent = encoder.autoencoder.latent_size(cfg.height, cfg.width)
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())

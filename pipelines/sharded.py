@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 DECODE_THREADS = 8
 WRITE_CPUS = 0.5
-"""With a decode's 1 and an actor's 0.5, all fit on two cores, or a job would wait for itself."""
+"""With a decode's 1 and two actors of 0.25, all fit on two cores; else a job waits for itself."""
 
 
 class TooManyBad(UserError):

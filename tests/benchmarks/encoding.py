@@ -4,9 +4,9 @@
 
 The bare loop is one process: read, decode, cut, encode image and draws, next batch; with all cores
 for the autoencoder's arithmetic, nothing written. The job is ``pipelines/encode.py`` as a user
-starts it: its whole time, and its time without what it takes to start and to end (from the first
-shard's record to the last). Both run in turn, ``--rounds`` times; ratios are of medians. Without a
-corpus, one of synthetic scenes is made.
+starts it: its whole time, and its rate while it runs (over the middle half of its shards: at the
+first one others are under way, and at the end none is). Both run in turn, ``--rounds`` times;
+ratios are of medians. Without a corpus, one of synthetic scenes is made.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def bare(cfg, rows) -> float:
 
 
 def job(command: list[str], output: str, views: int) -> tuple[float, float]:
-    """Views a second of the command: in all, and between its first and last record."""
+    """Views a second of the command: in all, and over the middle half of its records."""
     storage.remove(output)
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -74,7 +74,8 @@ def job(command: list[str], output: str, views: int) -> tuple[float, float]:
     )
     times = [path.stat().st_mtime for path in records]
     rows = [json.loads(path.read_text())["inputs"] * views for path in records]
-    return sum(rows) / whole, sum(rows[1:]) / (times[-1] - times[0])
+    low, high = len(rows) // 4, len(rows) - 1 - len(rows) // 4
+    return sum(rows) / whole, sum(rows[low + 1 : high + 1]) / (times[high] - times[low])
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def main() -> None:
                        encoded(ids), "jpg")  # fmt: skip
     output = str(home / "latents")
     options = {"--autoencoder": args.autoencoder, "--height": args.height, "--width": args.width,
-               "--views": args.views, "--draws": args.draws, "--shard-rows": 128}  # fmt: skip
+               "--views": args.views, "--draws": args.draws, "--shard-rows": 64}  # fmt: skip
     command = [sys.executable, str(ROOT / "pipelines/encode.py"), preset, "--corpus.root", corpus,
                "--corpus.splits", "train", "--output", output, *classes,
                *(str(part) for option in options.items() for part in option)]  # fmt: skip
@@ -97,7 +98,7 @@ def main() -> None:
     named = replace(base.corpus, root=corpus, splits=("train",), classes=tuple(classes[1:]))
     cfg = replace(
         base, corpus=with_classes(named), autoencoder=args.autoencoder, height=args.height,
-        width=args.width, views=args.views, draws=args.draws, shard_rows=128,
+        width=args.width, views=args.views, draws=args.draws, shard_rows=64,
     )  # fmt: skip
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
     rows = [row | {"shard": ""} for row in list_pairs(cfg.corpus, "train").pairs.to_pylist()]

@@ -25,6 +25,7 @@ def encode_config(root: Path, output: Path, **options: object) -> EncodeConfig:
         "shard_rows": 8,
         "row_group_rows": 4,
         "batch_size": 4,
+        "actors": 1,
     }
     return EncodeConfig(**defaults | options)
 
@@ -61,6 +62,7 @@ def ray_session(tmp_path_factory, proxy):
     home = tmp_path_factory.mktemp("home")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"] = "1"
     before = os.getcwd()
     os.chdir(home)
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
