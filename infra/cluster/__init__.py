@@ -1,0 +1,1 @@
+"""Clusters to run on: several nodes on this machine, KubeRay, AWS."""
