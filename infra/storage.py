@@ -189,11 +189,17 @@ def open_columnar(uri: str) -> Any:
     S3 by Arrow's own client, which fetches without Python's lock: training reads a third more rows
     a second than through fsspec, at two thirds of the work (``docs/data-plane.md``).
     """
+    fs, path = arrow(uri)
+    return fs.open_input_file(path) if fs else open_input(uri)
+
+
+def arrow(uri: str) -> tuple[Any, str]:
+    """Arrow's filesystem for S3, and the path on it; for others None and the URI."""
     if not is_s3(uri):
-        return open_input(uri)
+        return None, uri
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     fs = _arrow_s3(endpoint, os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_PROFILE"))
-    return fs.open_input_file(uri.partition("://")[2])
+    return fs, uri.partition("://")[2]
 
 
 @lru_cache(maxsize=4)

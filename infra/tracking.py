@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from infra import storage
 
@@ -99,9 +99,49 @@ class Run:
     def artifact_json(self, name: str, data: Any) -> None:
         self._call(name, lambda c, r: c.log_dict(r, data, name))
 
-    def folder(self, local: str | Path, name: str) -> None:
-        """A local folder's files, below ``name``."""
-        self._call(name, lambda c, r: c.log_artifacts(r, str(local), name))
+    def model(self, folder: str | Path, register_as: str | None, **how: Any) -> None:
+        """A model's folder as an MLflow model, registered if a name is given.
+
+        ``how`` is for ``mlflow.pyfunc.log_model``; the folder is its artifact 'semflow'.
+        """
+
+        def send(client: Any, run_id: str) -> None:
+            import mlflow
+
+            assert self.handle is not None
+            mlflow.set_tracking_uri(self.handle.uri)
+            with mlflow.start_run(run_id):
+                mlflow.pyfunc.log_model(
+                    name="model", artifacts={"semflow": str(folder)},
+                    registered_model_name=register_as, **how,
+                )  # fmt: skip
+            client.set_terminated(run_id, "RUNNING")  # it ends when the job does
+
+        self._call("the model", send)
+
+    @contextmanager
+    def system_metrics(self, node: int) -> Iterator[None]:
+        """Measure this machine (processors, memory, disk, network, GPUs) for as long as it runs."""
+        monitor: list[Any] = []
+
+        def start(client: Any, run_id: str) -> None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            assert self.handle is not None
+            monitor.append(
+                cast(Any, SystemMetricsMonitor)(
+                    run_id, resume_logging=True, node_id=f"node_{node}",
+                    tracking_uri=self.handle.uri,
+                )
+            )  # fmt: skip
+            monitor[0].start()
+
+        self._call("system metrics", start)
+        try:
+            yield
+        finally:
+            for one in monitor:
+                one.finish()
 
     def file(self, name: str, data: bytes) -> None:
         """Bytes as an artifact."""
@@ -168,6 +208,7 @@ def _client(uri: str) -> Any:
     # MLflow's own defaults wait minutes for a server that is not there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

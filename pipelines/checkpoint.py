@@ -28,7 +28,7 @@ from torch import Tensor
 from pipelines import partition
 from pipelines.config import UserError
 from pipelines.partition import Piece
-from semflow.ema import EMA
+from semflow import EMA, Velocity
 
 TRAINER = "trainer.json"
 WEIGHT, AVERAGE = "weight", "average"
@@ -64,7 +64,7 @@ def save(
             "workers": world,
             "optimizer_steps": partition.steps_taken(engine),
             "average_updates": ema.updates,
-            "schedule": engine.lr_scheduler.state_dict(),
+            "schedule_steps": engine.lr_scheduler.last_epoch,
             "loss_scale": _loss_scale(engine),
             "config": config,
         }
@@ -90,13 +90,18 @@ def load(folder: Path, engine: Any, mine: list[Piece], ema: EMA) -> int:
         partition.to_model(engine, lambda name: saved.read(WEIGHT, name, 0, sizes[name]))
     partition.set_steps_taken(engine, note["optimizer_steps"])
     ema.updates = note["average_updates"]
-    engine.lr_scheduler.load_state_dict(note["schedule"])
-    rates = engine.lr_scheduler.get_last_lr()
-    for group, rate in zip(engine.basic_optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    _set_schedule(engine, note["schedule_steps"])
     if note["loss_scale"]:
         vars(engine.optimizer.loss_scaler).update(note["loss_scale"])
     return int(note["step"])
+
+
+@torch.no_grad()
+def averaged(folder: Path, workers: int, velocity: Velocity) -> None:
+    """Give a model the averaged weights of a checkpoint that so many workers wrote."""
+    with Saved(folder, workers) as saved:
+        for name, p in velocity.named_parameters():
+            p.copy_(saved.read(AVERAGE, name, 0, p.numel()).view(p.shape))
 
 
 class Saved:
@@ -163,6 +168,16 @@ def parse_note(data: bytes) -> dict[str, Any]:
 
 def _file(rank: int) -> str:
     return f"state_{rank:05d}.safetensors"
+
+
+def _set_schedule(engine: Any, steps: int) -> None:
+    """Put the schedule where it was; its peak and its length are those that are asked for now."""
+    schedule = engine.lr_scheduler
+    rates = [rate * at(steps) for rate, at in zip(schedule.base_lrs, schedule.lr_lambdas,
+                                                  strict=True)]  # fmt: skip
+    schedule.last_epoch, schedule._last_lr = steps, rates
+    for group, rate in zip(engine.basic_optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _loss_scale(engine: Any) -> dict[str, Any]:

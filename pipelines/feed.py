@@ -144,6 +144,20 @@ class Feed:
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
+    def names(self, batch: int) -> list[str]:
+        """The rows of batch number ``batch``, those of all workers: ``split/id`` and the view."""
+        part = self.order.part(batch // self.order.depth, range(self.order.batch_size))
+        shards, names = self.manifest.split(self.split).shards, []
+        for _, group in part.groups:
+            shard, row_group, _ = self.order.groups[group]
+            uri = self.manifest.shard_uri(shards[shard])
+            table = read_row_groups(uri, [row_group], ["id", "view"])
+            names += [
+                f"{self.split}/{id_} view {view}"
+                for id_, view in zip(table["id"], table["view"], strict=True)
+            ]
+        return [names[row] for row in part.rows[batch % self.order.depth]]
+
     def window(self, number: int) -> Rows:
         """Window ``number``: the columns of a fed row, each ``[depth, lanes, ...]``."""
         part = self.order.part(number, self.lanes)

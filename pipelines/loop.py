@@ -8,29 +8,30 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray.train
 import ray.train.torch
 import torch
 from numpy.typing import NDArray
-from ray.train import Checkpoint
+from ray.train import Checkpoint, CheckpointUploadMode
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, partition, pictures, validate
+from pipelines import checkpoint, config, partition, validate
 from pipelines.engine import build_velocity, start_engine
 from pipelines.feed import STEP, Feed, Order
 from pipelines.latents import Manifest, read_manifest
+from pipelines.model import MODEL, make_model
 from pipelines.trainconfig import TrainConfig
+from pipelines.watch import Ended, Watch
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.objective import Loss
-from semflow.sampler import Defaults
-
-MODEL = "model"
 
 Batch = dict[str, torch.Tensor]
 Part = tuple[Batch, float]
@@ -41,10 +42,32 @@ def train_loop(payload: dict[str, Any]) -> None:
     """What each Ray Train worker runs: resume, train, validate, report, and save the model."""
     cfg = config.from_dict(TrainConfig, payload["config"])
     worker = Worker(cfg, payload["tracking"])
-    for step, batches in worker.steps():
-        losses = [worker.micro_step(batch, weight) for batch, weight in batches]
-        worker.after_step(step, losses)
-    worker.finish()
+    with worker.measured():
+        try:
+            for step, batches in worker.steps():
+                losses = [worker.micro_step(batch, weight) for batch, weight in batches]
+                worker.after_step(step, losses)
+        except Ended:  # not for Ray Train to try again; the driver finds out why
+            return
+        worker.finish()
+
+
+class Startup:
+    """Where the time until the first step went, since this process began."""
+
+    def __init__(self) -> None:
+        self.last = psutil.Process().create_time()
+        self.parts: dict[str, float] = {}
+
+    def mark(self, part: str) -> None:
+        """What was done since the last mark."""
+        now = time.time()
+        self.parts[part] = now - self.last
+        self.last = now
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{seconds:.1f} s {part}" for part, seconds in self.parts.items())
+        return f"first step {sum(self.parts.values()):.1f} s after this worker began: {parts}"
 
 
 @dataclass
@@ -60,6 +83,8 @@ class Worker:
     """One rank: its engine, its part of the data, and its part of the averaged weights."""
 
     def __init__(self, cfg: TrainConfig, handle: dict[str, str] | None) -> None:
+        self.startup = Startup()
+        self.startup.mark("imports")
         context = ray.train.get_context()
         self.cfg, self.rank, self.world = cfg, context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
@@ -72,9 +97,9 @@ class Worker:
         frequency = torch.tensor(self.manifest.split("train").class_pixels, dtype=torch.float64)
         self.class_weights = cfg.objective.class_weights(frequency).float().to(self.device)
         self.perturbation = Perturbation(**self.manifest.recipe["perturbation"])
-        self.run = None
-        if self.rank == 0:
-            self.run = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
+        self.context = context
+        self.tracked = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
+        self.run = self.tracked if self.rank == 0 else None  # only one writes what all know
         self.step = 0
         last = ray.train.get_checkpoint()
         with last.as_directory() if last else nullcontext() as folder:
@@ -83,7 +108,22 @@ class Worker:
         # DeepSpeed keeps no gradient norm where it leaves the optimizer as it is.
         self.plain = not partition.is_split(self.engine)
         self.norm: torch.Tensor | None = None
+        order = Order.of(self.manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
+        lanes = cfg.lanes(self.rank, self.world)
+        self.feed = Feed(self.manifest, "train", order, lanes, cfg.online_masks)
+        self.watch = Watch(self.feed, cfg.output, self.rank)
+        self.stored, self.leaving = self.step, False
+        self.startup.mark("model")
         self.rates = Rates(time.perf_counter())
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """While it runs, one worker of each machine measures the machine."""
+        if self.context.get_local_rank():
+            yield
+            return
+        with self.tracked.system_metrics(self.context.get_node_rank()):
+            yield
 
     def start(self, last: Path | None) -> None:
         """The model, new or as the last whole checkpoint has it."""
@@ -103,24 +143,23 @@ class Worker:
 
     def steps(self) -> Iterator[tuple[int, list[Part]]]:
         """The steps that are left, each with this worker's micro-batches."""
-        cfg, split = self.cfg, self.manifest.split("train")
-        order = Order.of(split, cfg.seed, cfg.shuffle_groups, cfg.batch_size)
-        lanes = cfg.lanes(self.rank, self.world)
-        feed = Feed(self.manifest, "train", order, lanes, cfg.online_masks)
-        batches = feed.batches(self.step, cfg.steps)
+        cfg, order = self.cfg, self.feed.order
+        batches = self.feed.batches(self.step, cfg.steps)
         while self.step < cfg.steps:
             before = time.perf_counter()
             rows = {name: self.to_device(values) for name, values in next(batches).items()}
             self.rates.waited += time.perf_counter() - before
+            if "rows" not in self.startup.parts:
+                self.startup.mark("rows")
             self.rates.rows += cfg.batch_size
             self.step += 1
             # Dropout, where a model has any: the same after a restart as without one.
             torch.manual_seed(int(order.rng(STEP, self.step, self.rank).integers(2**62)))
-            yield self.step, list(self.cut(rows, len(lanes)))
+            yield self.step, list(self.cut(rows))
 
-    def cut(self, rows: Batch, share: int) -> Iterator[Part]:
+    def cut(self, rows: Batch) -> Iterator[Part]:
         """Micro-batches of a share, as many on every worker, that together weigh what it holds."""
-        parts = self.cfg.micro_batches(self.world)
+        parts, share = self.cfg.micro_batches(self.world), len(self.feed.lanes)
         for part in range(parts):
             first, last = part * share // parts, (part + 1) * share // parts
             # DeepSpeed takes the mean over micro-batches and workers.
@@ -165,16 +204,36 @@ class Worker:
         ).mean.float()
 
     def after_step(self, step: int, losses: list[Loss]) -> None:
-        """Average the weights; log, validate and report when it is time."""
+        """Average the weights; log, validate and report when it is time.
+
+        Raises:
+            Ended: when the training diverged, or was asked to stop.
+        """
+        cfg = self.cfg
+        if "step" not in self.startup.parts:
+            self.startup.mark("step")
+            if self.rank == 0:
+                print(self.startup, flush=True)
         self.ema.update()
-        last = step == self.cfg.steps
-        if step % self.cfg.log_every == 0 or last:
+        self.watch.note(step, torch.stack([loss.total for loss in losses]).sum())
+        last = step == cfg.steps
+        leave = stop = False
+        if step % cfg.log_every == 0 or last:
+            self.watch.check(self.pieces)
             self.log(step, losses)
-        scores: dict[str, float] = {}
-        if step % self.cfg.validate_every == 0 or last:
-            scores = self.validate(step)
-        if step % self.cfg.checkpoint_every == 0 or last:
-            self.report(step, scores)
+            leave, stop = self.warned(), self.watch.asked_to_stop(self.pieces)
+        judged = step % cfg.validate_every == 0 or last
+        beside = judged and cfg.validate_beside
+        scores = self.validate(step) if judged and not beside else {}
+        if step % cfg.checkpoint_every == 0 or last or beside or leave or stop:
+            self.report(step, scores, beside=beside, last=last or stop)
+        if stop and not last:
+            raise Ended
+
+    def warned(self) -> bool:
+        """Whether a worker's machine was just said to go away, as spot instances do."""
+        before, self.leaving = self.leaving, ray.train.get_preemption_info() is not None
+        return self.leaving and not before
 
     def log(self, step: int, losses: list[Loss]) -> None:
         means = torch.stack([torch.stack(list(loss)) for loss in losses]).mean(0)
@@ -197,25 +256,19 @@ class Worker:
             left = (self.cfg.steps - step) * self.cfg.batch_size / values["images_per_s"]
             print(
                 f"step {step}/{self.cfg.steps}  loss {total:.4f}  lr {values['lr']:.2e}  "
-                f"{values['images_per_s']:.1f} images/s  {left / 60:.1f} min left",
+                f"{values['images_per_s']:.1f} images/s  waited for data "
+                f"{values['data_wait_share']:.1%}  {left / 60:.1f} min left",
                 flush=True,
             )
 
     def validate(self, step: int) -> dict[str, float]:
-        """mIoU of the averaged weights on the validation split, and a picture of samples."""
+        """Score the averaged weights on all workers, between two steps."""
         started = time.perf_counter()
-        model = self.model(step)
         scores, samples = validate.validate(
-            model, self.manifest, self.rank, self.world, self.cfg.validate_rows,
-            bf16=self.cfg.precision == "bf16",
-        )  # fmt: skip
-        if self.run:
-            self.run.metrics(scores, step)
-            sheet = pictures.sample_sheet(samples, self.manifest.palette)
-            storage.write_bytes(storage.join(self.cfg.output, f"samples/{step:08d}.png"), sheet)
-            self.run.picture(f"samples/{step:08d}", sheet)
-            print(f"step {step}  validation mIoU {scores['val_miou']:.4f}  "
-                  f"accuracy {scores['val_accuracy']:.4f}", flush=True)  # fmt: skip
+            self.model(step), self.manifest, self.cfg, self.rank, self.world
+        )
+        if self.run and samples:
+            validate.publish(self.run, self.cfg, self.manifest, step, scores, samples)
         self.rates.started += time.perf_counter() - started  # not the training's time
         return scores
 
@@ -224,47 +277,52 @@ class Worker:
         velocity = self.engine.module.blank().to(self.device)
         weights = dict(velocity.named_parameters())
         partition.gather(self.engine, self.pieces, self.ema.average, weights)
-        defaults = Defaults(
-            height=self.manifest.height,
-            width=self.manifest.width,
-            segment=self.cfg.segment,
-            synthesize=self.cfg.synthesize,
-            perturbation=self.perturbation,
-            ignore_ids=tuple(self.manifest.corpus["ignore_ids"]),
+        run_id = self.run.handle.run_id if self.run and self.run.handle else None
+        return make_model(
+            velocity, self.autoencoder, self.manifest, self.cfg, step=step, mlflow_run=run_id
         )
-        provenance = {
-            "dataset": self.manifest.fingerprint,
-            "data": self.cfg.data,
-            "step": step,
-            "mlflow_run": self.run.handle.run_id if self.run and self.run.handle else None,
-            "config": config.to_dict(self.cfg),
-        }
-        model = SemFlow(velocity, self.autoencoder, self.manifest.palette, defaults, provenance)
-        return model.eval().requires_grad_(False)
 
-    def report(self, step: int, scores: dict[str, float]) -> None:
-        """Give Ray Train this rank's part of a checkpoint."""
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(
-                Path(folder), self.engine, self.pieces, self.ema, step=step,
-                order=fed_order(self.cfg, self.manifest), config=config.to_dict(self.cfg),
-            )  # fmt: skip
-            ray.train.report(
-                {"step": step, **scores},
-                checkpoint=Checkpoint.from_directory(folder),
-                checkpoint_dir_name=f"checkpoint_{step:08d}",
-            )
+    def report(self, step: int, scores: dict[str, float], *, beside: bool, last: bool) -> None:
+        """Give Ray Train this rank's part of a checkpoint; it is uploaded while training goes on.
+
+        Args:
+            step: of the checkpoint.
+            scores: of its validation, if it had one.
+            beside: whether Ray Train shall validate it, on other resources.
+            last: whether to wait for the upload.
+        """
+        if step == self.stored:
+            return
+        if self.watch.losses:
+            self.watch.check(self.pieces)
+        folder = tempfile.mkdtemp(prefix="semflow-checkpoint-")
+        checkpoint.save(
+            Path(folder), self.engine, self.pieces, self.ema, step=step,
+            order=fed_order(self.cfg, self.manifest), config=config.to_dict(self.cfg),
+        )  # fmt: skip
+        mode = CheckpointUploadMode.SYNC if last else CheckpointUploadMode.ASYNC
+        ray.train.report(
+            {"step": step, **scores},
+            checkpoint=Checkpoint.from_directory(folder),
+            checkpoint_dir_name=f"checkpoint_{step:08d}",
+            checkpoint_upload_mode=mode,
+            delete_local_checkpoint_after_upload=True,
+            validation=beside,
+        )
+        self.stored = step
 
     def finish(self) -> None:
         """Save the finished model."""
         model = self.model(self.step)
-        if self.rank:
+        if not self.run:
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             model.save(folder)
             storage.upload_folder(folder, storage.join(self.cfg.output, MODEL))
-            assert self.run is not None
-            self.run.folder(folder, MODEL)
+            warnings.simplefilter("ignore")  # MLflow advises examples and type hints
+            from pipelines import pyfunc  # here: MLflow takes seconds to import
+
+            self.run.model(folder, self.cfg.register_as, **pyfunc.logged())
             self.run.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pipelines.pixels import png
-from pipelines.validate import Samples
 from semflow import Palette
+
+if TYPE_CHECKING:
+    from pipelines.validate import Samples
 
 GAP = 4
 HEADING = 18
@@ -59,6 +62,19 @@ def sample_sheet(samples: Samples, palette: Palette) -> bytes:
     rows = [
         [to_uint8(image), colours(truth, palette), colours(predicted, palette), grey(margin),
          to_uint8(synthesized)]
-        for image, truth, predicted, margin, synthesized in zip(*samples, strict=True)
+        for image, truth, predicted, margin, synthesized in zip(*samples[:5], strict=True)
     ]  # fmt: skip
     return sheet(rows, ["image", "mask", "segmented", "margin", "synthesized"])
+
+
+def path_sheet(samples: Samples, times: Sequence[float]) -> bytes:
+    """States along the flow at ``times``: for each sample a row from image to mask, and one back.
+
+    The first row is read from the left, the second from the right.
+    """
+    rows = [
+        [to_uint8(state) for state in states]
+        for pair in zip(samples.forth, samples.back, strict=True)
+        for states in pair
+    ]
+    return sheet(rows, [f"t = {t:g}" for t in times])

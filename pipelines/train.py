@@ -10,6 +10,11 @@ goes on too.
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +22,14 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, raydata
+from pipelines import checkpoint, config, raydata, watch
+from pipelines.config import UserError
 from pipelines.engine import store_null_prompt
 from pipelines.latents import Manifest, read_manifest
-from pipelines.loop import MODEL, fed_order, train_loop
+from pipelines.loop import fed_order, train_loop
+from pipelines.model import MODEL
 from pipelines.trainconfig import TrainConfig
+from pipelines.validate import validate_checkpoint
 
 RUN = "checkpoints"
 
@@ -54,7 +62,8 @@ def last_note(output: str) -> dict[str, Any] | None:
     folder = storage.join(output, RUN)
     if not storage.exists(storage.join(folder, "checkpoint_manager_snapshot.json")):
         return None
-    last = ray.train.Result.from_path(folder).checkpoint
+    filesystem, path = storage.arrow(folder)
+    last = ray.train.Result.from_path(path, filesystem).checkpoint
     if last is None:
         return None
     with last.filesystem.open_input_stream(f"{last.path}/{checkpoint.TRAINER}") as file:
@@ -62,47 +71,108 @@ def last_note(output: str) -> dict[str, Any] | None:
 
 
 def train(cfg: TrainConfig) -> str:
-    """Run the job; returns the URI of the finished model."""
+    """Run the job; returns the URI of the finished model.
+
+    Raises:
+        ValueError: when it would train the wrong thing.
+        UserError: when it diverged, or was asked to stop.
+    """
     manifest = read_manifest(cfg.data)
     check(cfg, manifest)
     store_null_prompt(cfg)
+    watch.clear(cfg.output)
     params = config.flatten(config.to_dict(cfg))
     with tracking.run("train", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={
-                "config": config.to_dict(cfg),
-                "tracking": run.handle.__dict__ if run.handle else None,
-            },
-            torch_config=TorchConfig(backend="nccl" if cfg.ray.gpus_per_actor else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                # Its type is that of the older Ray Train, which knows no range.
-                num_workers=cast(Any, (cfg.min_workers, cfg.workers))
-                if cfg.min_workers
-                else cfg.workers,
-                use_gpu=bool(cfg.ray.gpus_per_actor),
-                resources_per_worker=resources(cfg),
-            ),
-            run_config=ray.train.RunConfig(
-                name=RUN,
-                storage_path=cfg.output,
-                failure_config=ray.train.FailureConfig(max_failures=cfg.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=cfg.keep_checkpoints),
-            ),
-        )
-        result = trainer.fit()
+        handle = run.handle.__dict__ if run.handle else None
+        with stop_on_request(cfg.output):
+            result = trainer(cfg, handle).fit()
+        explain(cfg)
         if result.metrics:
             scores = {k: v for k, v in result.metrics.items() if k.startswith("val_")}
             run.metrics({f"final_{k}": v for k, v in scores.items()}, cfg.steps)
     return storage.join(cfg.output, MODEL)
 
 
-def resources(cfg: TrainConfig) -> dict[str, Any]:
-    """What a worker takes. On CPUs less than one each: there may be more workers than cores."""
-    if cfg.ray.gpus_per_actor:
-        return {"CPU": 1, "GPU": cfg.ray.gpus_per_actor}
-    return {"CPU": 0.5}
+def trainer(cfg: TrainConfig, handle: dict[str, str] | None) -> Any:
+    """Ray Train's, for a run that MLflow knows by ``handle``."""
+    filesystem, path = storage.arrow(cfg.output)
+    workers = (cfg.min_workers, cfg.workers) if cfg.min_workers else cfg.workers
+    beside = ray.train.ValidationConfig(
+        fn=validate_checkpoint,
+        task_config=ray.train.ValidationTaskConfig(
+            fn_kwargs={"configuration": config.to_dict(cfg), "handle": handle}
+        ),
+        ray_remote_kwargs={"num_cpus": 0.5, "num_gpus": min(1, cfg.ray.gpus_per_actor)},
+    )
+    # Typed as the older Ray Train, which knows neither ranges of workers nor validation.
+    return cast(Any, TorchTrainer)(
+        train_loop,
+        train_loop_config={"config": config.to_dict(cfg), "tracking": handle},
+        torch_config=TorchConfig(backend="nccl" if cfg.ray.gpus_per_actor else "gloo"),
+        scaling_config=cast(Any, ray.train.ScalingConfig)(
+            num_workers=workers,
+            elastic_resize_monitor_interval_s=cfg.resize_interval_s,
+            use_gpu=bool(cfg.ray.gpus_per_actor),
+            resources_per_worker=resources(cfg),
+        ),
+        run_config=ray.train.RunConfig(
+            name=RUN,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=cfg.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=cfg.keep_checkpoints,
+                checkpoint_score_attribute="val_miou" if cfg.keep_best else None,
+            ),
+        ),
+        validation_config=beside if cfg.validate_beside else None,
+    )
+
+
+@contextmanager
+def stop_on_request(output: str) -> Iterator[None]:
+    """SIGTERM, as ``ray job stop`` sends it, lets the workers store a checkpoint and end."""
+
+    def request(*_: object) -> None:
+        print("stopping at the next log line, with a checkpoint", file=sys.stderr, flush=True)
+        storage.write_bytes(storage.join(output, watch.STOP), b"")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def explain(cfg: TrainConfig) -> None:
+    """Say why a training ended before its last step, if it did.
+
+    Raises:
+        UserError: in that case.
+    """
+    note = last_note(cfg.output)
+    stored = f"step {note['step']}" if note else "none"
+    if found := watch.diverged(cfg.output):
+        rows = ", ".join(found["rows"][:3])
+        raise UserError(
+            f"the loss or the weights became NaN or infinite at step {found['step']}, whose "
+            f"{len(found['rows'])} rows are named in {storage.join(cfg.output, watch.DIVERGED)} "
+            f"({rows}, ...). The last good checkpoint: {stored}. Look at those rows with "
+            "encode.py preview, or go on with a lower --lr or --clip"
+        )
+    if storage.exists(storage.join(cfg.output, watch.STOP)):
+        raise UserError(f"stopped on request; checkpoint: {stored}. The same command goes on")
+
+
+def resources(cfg: TrainConfig) -> dict[str, float]:
+    """What a worker takes."""
+    if gpus := cfg.ray.gpus_per_actor:
+        return {"CPU": cfg.cpus_per_worker or 1, "GPU": gpus}
+    return {"CPU": cfg.cpus_per_worker or 0.5}
 
 
 def main() -> None:

@@ -78,6 +78,12 @@ class TrainConfig:
     min_workers: int | None = None
     """Go on with as few as these when machines are lost, and with more when they come back. The
     rows of every step stay the same. None waits for all of --workers."""
+    resize_interval_s: float = 60.0
+    """With --min-workers: how often to look whether there is room for more workers. Each change of
+    their number goes back to the last checkpoint."""
+    cpus_per_worker: float | None = None
+    """Cores that Ray counts for a worker. None is 1 beside a GPU, and half a one without: a small
+    machine may have more workers than cores."""
     threads: int | None = None
     """Threads of a worker without a GPU. None shares the machine's cores."""
     seed: int = 0
@@ -91,12 +97,20 @@ class TrainConfig:
     """Steps between validations: mIoU and a picture of samples."""
     validate_rows: int = 256
     """Rows of the validation split to use, from the first."""
+    validate_beside: bool = False
+    """Validate checkpoints on other resources while training goes on: a GPU where training has
+    them, else a core. Otherwise the workers do it, between two steps."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; a restart repeats at most so many."""
     keep_checkpoints: int = 2
-    """Checkpoints that are kept, the latest."""
+    """Checkpoints that are kept."""
+    keep_best: bool = False
+    """Keep those of the best validation mIoU, and the latest; otherwise the latest ones."""
     max_failures: int = 3
     """How often Ray Train starts failed workers again, from the last checkpoint."""
+    register_as: str | None = "semflow"
+    """Name in MLflow's registry, of which the finished model becomes a version; None registers
+    nothing."""
     segment: Solver = field(default_factory=Solver)
     """Solver for masks, in validation and as the model's default."""
     synthesize: Solver = field(default_factory=Solver)
@@ -112,6 +126,8 @@ class TrainConfig:
             raise ValueError(f"{self.workers} workers have no share in {self.batch_size} rows")
         if not 1 <= (self.min_workers or 1) <= self.workers:
             raise ValueError("--min-workers lies between 1 and --workers")
+        if self.precision == "fp16" and not self.ray.gpus_per_actor:
+            raise ValueError("--precision fp16 needs --ray.gpus-per-actor; CPUs train in bf16")
         if self.offload != "none" and not self.effective_zero_stage:
             raise ValueError(f"--offload {self.offload} needs --zero-stage 1 or more")
         if self.offload == "weights" and self.zero_stage != 3:

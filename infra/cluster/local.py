@@ -91,7 +91,7 @@ class LocalCluster:
                 os.killpg(node.pid, signal.SIGTERM)
         for node in self.nodes:
             try:
-                node.wait(20)
+                node.wait(5)
             except subprocess.TimeoutExpired:
                 self.kill(node)
         shutil.rmtree(self.temp, ignore_errors=True)

@@ -1,79 +1,86 @@
 """The command that users give: `ray job submit` to a cluster that was started with `ray start`."""
 
-import os
-import secrets
 import shutil
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from infra.cluster.local import LocalCluster
 from pipelines.latents import read_manifest
+from pipelines.train import last_note
 from tests.pictures import CLASSES, write_good
 
 ROOT = Path(__file__).parents[2]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    home = tmp_path_factory.mktemp("cluster")
+    with LocalCluster({"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}) as started:
+        started.add(3)
+        yield started
 
 
-@pytest.fixture
-def cluster():
-    """A head node of its own, with a dashboard, on loopback; stopped by its process group."""
-    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
-    assert ray
-    gcs, dashboard, agent = free_port(), free_port(), free_port()
-    # A short path, for Unix sockets; not /tmp/ray, where other Rays look for a running one.
-    temp = tempfile.mkdtemp(prefix="semflow-ray-")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    # A job's `python` is the first on the node's PATH: the one that has Ray, activated or not.
-    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--num-cpus=3",
-         # The agent takes jobs; its usual port belongs to the Ray of the other tests.
-         f"--dashboard-agent-listen-port={agent}", f"--temp-dir={temp}", "--disable-usage-stats"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    yield ray, f"http://127.0.0.1:{dashboard}", environment
-    os.killpg(head.pid, 15)
-    try:
-        head.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(head.pid, 9)
-    shutil.rmtree(temp, ignore_errors=True)
-
-
-def test_encode_as_a_submitted_job(cluster, tmp_path):
-    ray, address, environment = cluster
-    write_good(tmp_path / "corpus", "train", 6)
-    write_good(tmp_path / "corpus", "val", 2)
-    source = tmp_path / "source"  # what a user's --working-dir holds, and no .venv
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """What a user's --working-dir holds, and no .venv."""
+    folder = tmp_path_factory.mktemp("source")
     for room in ("pipelines", "semflow", "infra", "tune"):
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        ray, "job", "submit", "--address", address, "--working-dir", str(source), "--",
-        "python", "pipelines/encode.py", "folder", "--corpus.root", str(tmp_path / "corpus"),
-        "--corpus.classes", *CLASSES, "--height", "32", "--width", "48",
-        "--autoencoder", "space-to-depth", "--output", str(tmp_path / "latents"),
-    ]  # fmt: skip
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
-    for _ in range(30):  # the dashboard and its agent come up some seconds after the head
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def job(cluster, *words, timeout=300):
+    """`ray job WORDS`, again while the agent that takes jobs is not up."""
+    command = [cluster.ray, "job", words[0], "--address", cluster.jobs, *map(str, words[1:])]
+    for _ in range(30):
         result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300
+            command, env=cluster.environment, capture_output=True, text=True, timeout=timeout
         )
         if "No available agent" not in result.stderr and "Failed to connect" not in result.stderr:
             break
         time.sleep(2)
+    return result
+
+
+@pytest.fixture(scope="module")
+def encoded(cluster, source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    write_good(folder / "corpus", "train", 6)
+    write_good(folder / "corpus", "val", 2)
+    result = job(
+        cluster, "submit", "--working-dir", source, "--",
+        "python", "pipelines/encode.py", "folder", "--corpus.root", folder / "corpus",
+        "--corpus.classes", *CLASSES, "--height", 32, "--width", 48,
+        "--autoencoder", "space-to-depth", "--output", folder / "latents",
+    )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "succeeded" in result.stdout
-    assert read_manifest(str(tmp_path / "latents")).splits["train"].rows == 6
+    return folder / "latents"
+
+
+def test_encode_as_a_submitted_job(encoded):
+    assert read_manifest(str(encoded)).splits["train"].rows == 6
+
+
+def test_a_training_job_streams_its_log_and_stopped_leaves_a_checkpoint(
+    cluster, source, encoded, tmp_path
+):
+    started = job(
+        cluster, "submit", "--no-wait", "--submission-id", "training", "--working-dir", source,
+        "--", "python", "pipelines/train.py", "digits", "--data", encoded, "--output",
+        tmp_path / "run", "--velocity", "tiny", "--batch-size", 4, "--steps", 100000,
+        "--log-every", 5, "--checkpoint-every", 50, "--validate-every", 1000000,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr[-3000:]
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and not last_note(str(tmp_path / "run")):
+        time.sleep(1)
+    assert job(cluster, "stop", "training").returncode == 0
+    log = job(cluster, "logs", "training").stdout
+    assert "first step" in log, log[-3000:]
+    assert "images/s" in log
+    note = last_note(str(tmp_path / "run"))
+    assert note["step"] >= 50

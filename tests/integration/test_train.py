@@ -1,12 +1,22 @@
 """Train: resumed = uninterrupted, whatever the precision and the ZeRO stage."""
 
 import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipelines.train import train
+from pipelines.config import UserError
+from pipelines.feed import Feed, Order
+from pipelines.latents import read_manifest
+from pipelines.train import last_note, train
 from pipelines.trainconfig import TrainConfig
 from semflow import Objective, RectifiedFlow, SemFlow, Solver
 
@@ -27,6 +37,12 @@ def weights(output):
 
 def difference(one, other) -> float:
     return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
+def logged(output, name) -> dict[int, float]:
+    record = json.loads((output / "_progress/mlflow.json").read_text())
+    history = MlflowClient(record["uri"]).get_metric_history(record["run_id"], name)
+    return {metric.step: metric.value for metric in history}
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +76,81 @@ def test_one_worker_sees_the_same_global_batches_as_two(latents, straight, tmp_p
     assert difference(weights(straight), weights(tmp_path)) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"zero_stage": 3, "precision": "bf16", "warmup_steps": 2},
-        {"zero_stage": 1, "online_masks": True, "flow": RectifiedFlow(at_image=0.5),
-         "objective": Objective(anchor_weight=0.5, class_balance=0.5)},
-    ],
-    ids=["zero-3 bf16", "zero-1 online anchors"],
-)  # fmt: skip
-def test_zero_stages_and_precisions_resume_too(latents, tmp_path, options):
+def test_zero_3_in_bf16_with_masks_encoded_online_resumes_too(latents, tmp_path):
+    options = {
+        "zero_stage": 3, "precision": "bf16", "warmup_steps": 2, "online_masks": True,
+        "flow": RectifiedFlow(at_image=0.5),
+        "objective": Objective(anchor_weight=0.5, class_balance=0.5),
+    }  # fmt: skip
     train(train_config(latents, tmp_path / "straight", **options))
     train(train_config(latents, tmp_path / "resumed", **options | {"steps": 4}))
     train(train_config(latents, tmp_path / "resumed", **options))
     assert difference(weights(tmp_path / "straight"), weights(tmp_path / "resumed")) == 0
 
 
-def test_mlflow_has_one_run_with_everything(straight, ray_session):
-    from mlflow import MlflowClient
+def test_any_number_of_workers_and_any_stage_goes_on(latents, straight, tmp_path):
+    """2 -> 1 -> 3 -> 2 workers, through all stages; 3 do not divide the batch."""
+    for steps, workers, stage, offload in (
+        (2, 2, 1, "optimizer"), (4, 1, 0, "none"), (6, 3, 3, "weights"), (8, 2, 2, "none"),
+    ):  # fmt: skip
+        train(train_config(latents, tmp_path, steps=steps, workers=workers, zero_stage=stage,
+                           offload=offload, micro_batch_size=2, checkpoint_every=2))  # fmt: skip
+    # Sums in another order, which Adam's first steps magnify; other rows differ by far more.
+    assert logged(tmp_path, "loss") == pytest.approx(logged(straight, "loss"), rel=1e-4)
+    assert difference(weights(straight), weights(tmp_path)) < 1e-3
 
+
+def test_activations_computed_again_change_nothing_and_validation_beside_is_validation(
+    latents, straight, tmp_path
+):
+    train(train_config(latents, tmp_path, activation_checkpointing=True, validate_beside=True,
+                       keep_best=True, keep_checkpoints=1))  # fmt: skip
+    assert difference(weights(straight), weights(tmp_path)) == 0
+    assert logged(straight, "val_miou") == pytest.approx(logged(tmp_path, "val_miou"), abs=1e-6)
+    assert len(logged(tmp_path, "val_miou")) == 2
+    kept = [path.name for path in (tmp_path / "checkpoints").glob("checkpoint_0*")]
+    scores = logged(tmp_path, "val_miou")
+    best = max(scores, key=lambda step: scores[step])
+    assert set(kept) == {f"checkpoint_{step:08d}" for step in (best, 8)}  # the best, and the last
+    for name in ("00000004.png", "00000008.png", "00000008-paths.png"):
+        assert (tmp_path / "samples" / name).stat().st_size > 1000
+
+
+def test_a_divergence_stops_with_the_last_good_checkpoint_and_names_the_rows(latents, tmp_path):
+    cold = train_config(latents, tmp_path, steps=4)
+    train(cold)
+    with pytest.raises(UserError, match="at step 6, whose 8 rows are named") as told:
+        train(train_config(latents, tmp_path, lr=1e30, log_every=3))
+    note = json.loads((tmp_path / "_progress/diverged.json").read_text())
+    manifest = read_manifest(str(latents))
+    order = Order.of(manifest.split("train"), 0, 3, 8)
+    assert note["rows"] == Feed(manifest, "train", order, range(8), online=False).names(5)
+    assert len(set(note["rows"])) == 8
+    assert "checkpoint: step 4" in str(told.value)
+    train(train_config(latents, tmp_path))
+    assert SemFlow.load(tmp_path / "model").provenance["step"] == 8
+
+
+def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on(latents, tmp_path):
+    config = train_config(latents, tmp_path, steps=5000, checkpoint_every=5000, workers=1)
+
+    def stop():
+        while not (tmp_path / "samples/00000004.png").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(UserError, match=r"stopped on request; checkpoint: step \d+\."):
+        train(config)
+    thread.join()
+    step = last_note(str(tmp_path))["step"]
+    assert 4 <= step < 5000
+    train(replace(config, steps=step + 2))
+    assert SemFlow.load(tmp_path / "model").provenance["step"] == step + 2
+
+
+def test_mlflow_has_one_run_with_everything(straight, ray_session):
     record = json.loads((straight / "_progress/mlflow.json").read_text())
     client = MlflowClient(record["uri"])
     run = client.get_run(record["run_id"])
@@ -87,11 +159,26 @@ def test_mlflow_has_one_run_with_everything(straight, ray_session):
     assert run.data.params["segment.steps"] == "1"
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
     assert steps == list(range(1, 9))
-    logged = {"lr", "grad_norm", "images_per_s", "data_wait_share", "val_miou"}
-    assert logged <= run.data.metrics.keys()
+    known = {"lr", "grad_norm", "images_per_s", "data_wait_share", "val_miou"}
+    assert known <= run.data.metrics.keys()
     assert run.inputs.dataset_inputs
-    paths = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"model", "samples"} <= paths
+    assert any(name.startswith("system/node_0/cpu") for name in run.data.metrics)
+    assert "samples" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_the_registered_model_predicts_what_ours_does(straight):
+    import mlflow
+
+    record = json.loads((straight / "_progress/mlflow.json").read_text())
+    mlflow.set_tracking_uri(record["uri"])
+    versions = MlflowClient(record["uri"]).search_model_versions("name = 'semflow'")
+    (version,) = [v for v in versions if v.run_id == record["run_id"]]
+    model = mlflow.pyfunc.load_model(f"models:/semflow/{version.version}")
+    photos = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    ours = SemFlow.load(straight / "model")
+    ids = ours.segment(torch.from_numpy(photos).movedim(-1, 1).float() / 127.5 - 1).ids
+    assert np.array_equal(model.predict(photos), ids.byte().numpy())
+    assert model.predict(np.repeat(photos, 2, 1)).shape == (3, 64, 48)
 
 
 def test_a_run_does_not_go_on_with_its_rows_in_another_order(latents, straight):

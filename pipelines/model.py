@@ -1,0 +1,58 @@
+"""The model that a training makes: averaged weights, and all that using them takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines import checkpoint, config
+from pipelines.latents import Manifest
+from pipelines.trainconfig import TrainConfig
+from semflow import Perturbation, SemFlow, Velocity, load_autoencoder
+from semflow.autoencoder import Autoencoder
+from semflow.sampler import Defaults
+
+MODEL = "model"
+"""Folder of the finished one, below a run's output."""
+
+
+def make_model(
+    velocity: Velocity,
+    autoencoder: Autoencoder,
+    manifest: Manifest,
+    cfg: TrainConfig,
+    *,
+    step: int,
+    mlflow_run: str | None,
+) -> SemFlow:
+    """A SemFlow of a velocity with averaged weights, in evaluation mode."""
+    defaults = Defaults(
+        height=manifest.height,
+        width=manifest.width,
+        segment=cfg.segment,
+        synthesize=cfg.synthesize,
+        perturbation=Perturbation(**manifest.recipe["perturbation"]),
+        ignore_ids=tuple(manifest.corpus["ignore_ids"]),
+    )
+    provenance = {
+        "dataset": manifest.fingerprint,
+        "data": cfg.data,
+        "step": step,
+        "mlflow_run": mlflow_run,
+        "config": config.to_dict(cfg),
+    }
+    model = SemFlow(velocity, autoencoder, manifest.palette, defaults, provenance)
+    return model.eval().requires_grad_(False)
+
+
+def of_checkpoint(
+    folder: Path, manifest: Manifest, cfg: TrainConfig, mlflow_run: str | None
+) -> SemFlow:
+    """The model that a checkpoint in ``folder`` holds, on the CPU."""
+    note: dict[str, Any] = checkpoint.parse_note((folder / checkpoint.TRAINER).read_bytes())
+    velocity = Velocity.load(folder, weights=False)
+    checkpoint.averaged(folder, note["workers"], velocity)
+    autoencoder = load_autoencoder(manifest.recipe["autoencoder"]["source"])
+    return make_model(
+        velocity, autoencoder, manifest, cfg, step=note["step"], mlflow_run=mlflow_run
+    )
