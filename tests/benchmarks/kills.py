@@ -20,11 +20,9 @@ again, as far as a busy machine keeps to them.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,13 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import tyro
 
 from infra import storage
 from infra.services.s3 import S3Server
 from pipelines.latents import read_manifest
 from pipelines.verify import check_shard
+from tests.benchmarks.disturb import Job, torment
 from tests.faults import FaultyProxy
 from tests.integration.test_encode import digests
 from tests.pictures import CLASSES, encoded, scene, write_pair
@@ -61,106 +59,15 @@ class Args:
     seed: int = 0
 
 
-class Encode:
-    """The command, and its processes."""
-
-    def __init__(self, corpus: str, output: str, environment: dict[str, str], log: Path) -> None:
-        self.command = [
-            sys.executable, str(ROOT / "pipelines/encode.py"), "folder", "--corpus.root", corpus,
-            "--corpus.classes", *CLASSES, "--autoencoder", "space-to-depth", "--height", "192",
-            "--width", "256", "--views", "2", "--shard-rows", "16", "--batch-size", "8",
-            "--output", output,
-        ]  # fmt: skip
-        self.output, self.environment, self.log = output, os.environ | environment, log
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, cwd=self.log.parent, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-
-    def ended(self) -> bool:
-        assert self.process
-        return self.process.poll() is not None
-
-    def family(self) -> list[psutil.Process]:
-        """All that the command started, without itself."""
-        assert self.process
-        try:
-            return psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-
-    def workers(self) -> list[psutil.Process]:
-        """Ray workers that are at work; the idle ones would be no loss."""
-        return [
-            p for p in self.family() if _title(p).startswith("ray::") and "IDLE" not in _title(p)
-        ]
-
-    def wait(self, timeout: float) -> int:
-        assert self.process
-        return self.process.wait(timeout)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
-def disturb(kind: str, job: Encode, rng: random.Random) -> bool:
-    """One kill; whether there was something to kill."""
-    assert job.process
-    if kind == "driver":
-        job.process.kill()
-        job.wait(30)
-    elif kind == "worker":
-        if not (workers := job.workers()):
-            return False
-        kill([rng.choice(workers)])
-    elif kind == "node":
-        if not (family := job.family()):
-            return False
-        kill(family)
-        try:
-            job.wait(10)
-        except subprocess.TimeoutExpired:  # Ray's driver gives its control store a minute
-            job.process.kill()
-    return True
-
-
-def torment(
-    kind: str, job: Encode, kills: int, length: float, rng: random.Random
-) -> dict[str, Any]:
-    """Start and disturb until it was disturbed often enough and is finished."""
-    done, starts = 0, 0
-    while True:
-        job.start()
-        starts, started = starts + 1, time.monotonic()
-        while not job.ended() and done < kills:
-            try:  # anywhere between the start and the usual end
-                job.wait(rng.uniform(0.5, length if kind != "worker" else 4.0))
-            except subprocess.TimeoutExpired:
-                if disturb(kind, job, rng):
-                    done += 1
-                    print(f"  {kind}: kill {done} of {kills}", flush=True)
-        if job.wait(900):
-            continue
-        if done == kills:
-            return {"kills": done, "starts": starts}
-        length = min(length, time.monotonic() - started)
-        storage.remove(job.output)  # too early: the rest of the kills hit another encode
+def encode(corpus: str, output: str, environment: dict[str, str], log: Path) -> Job:
+    """The command that is disturbed."""
+    command = [
+        sys.executable, str(ROOT / "pipelines/encode.py"), "folder", "--corpus.root", corpus,
+        "--corpus.classes", *CLASSES, "--autoencoder", "space-to-depth", "--height", "192",
+        "--width", "256", "--views", "2", "--shard-rows", "16", "--batch-size", "8",
+        "--output", output,
+    ]  # fmt: skip
+    return Job(command, output, environment, log)
 
 
 def compare(output: str, whole: dict[str, str]) -> dict[str, Any]:
@@ -180,7 +87,7 @@ def compare(output: str, whole: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def outage(job: Encode, server: S3Server, length: float, rng: random.Random) -> dict[str, Any]:
+def outage(job: Job, server: S3Server, length: float, rng: random.Random) -> dict[str, Any]:
     """Kill the server in the middle, start it again half a minute later."""
     job.start()
     time.sleep(rng.uniform(0.5, 0.8) * length)
@@ -195,7 +102,7 @@ def outage(job: Encode, server: S3Server, length: float, rng: random.Random) -> 
     return {"kills": 1, "starts": starts}
 
 
-def errors(job: Encode, server: S3Server, seed: int) -> dict[str, Any]:
+def errors(job: Job, server: S3Server, seed: int) -> dict[str, Any]:
     proxy = FaultyProxy(server.s3, share=0.01, seed=seed)
     job.environment = {**job.environment, "AWS_ENDPOINT_URL": proxy.url}
     job.start()
@@ -221,7 +128,7 @@ def main() -> None:
             base = str(home) if where == "local" else "s3://semflow"
             corpus = storage.join(base, "corpus")
             tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"} | server.environment
-            whole = Encode(corpus, storage.join(base, "whole"), tracked, home / "whole.log")
+            whole = encode(corpus, storage.join(base, "whole"), tracked, home / "whole.log")
             started = time.monotonic()
             whole.start()
             if whole.wait(900):
@@ -232,14 +139,15 @@ def main() -> None:
                 if where == "local" and kind in ("outage", "errors"):
                     continue
                 log = home / f"{where}-{kind}.log"
-                job = Encode(corpus, storage.join(base, kind), tracked, log)
+                job = encode(corpus, storage.join(base, kind), tracked, log)
                 before = time.monotonic()
                 if kind == "outage":
                     result = outage(job, server, length, rng)
                 elif kind == "errors":
                     result = errors(job, server, args.seed)
                 else:
-                    result = torment(kind, job, args.kills, length, rng)
+                    pause = 4.0 if kind == "worker" else length  # a job survives its workers
+                    result = torment(kind, job, args.kills, pause, rng)
                 found = compare(job.output, digests(whole.output))
                 seconds = round(time.monotonic() - before)
                 rows.append({"storage": where, "kind": kind, **result, **found, "seconds": seconds})
