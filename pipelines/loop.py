@@ -6,6 +6,7 @@ Shapes: b micro-batch, C latent channels, h and w latent size, H and W pixels.
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 import time
 import warnings
@@ -249,6 +250,7 @@ class Worker:
             "grad_norm": float("nan") if norm is None else float(norm),
             "images_per_s": self.rates.rows / seconds,
             "data_wait_share": self.rates.waited / seconds,
+            "peak_memory_gib": self.peak_memory(),
         }
         self.rates = Rates(time.perf_counter())
         if self.run:
@@ -260,6 +262,16 @@ class Worker:
                 f"{values['data_wait_share']:.1%}  {left / 60:.1f} min left",
                 flush=True,
             )
+
+    def peak_memory(self) -> float:
+        """GiB that the hungriest worker has held at most: of its GPU, or of the machine."""
+        if self.device.type == "cuda":
+            held = torch.cuda.max_memory_allocated(self.device) / 2**30
+        else:
+            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kB on Linux
+        most = torch.tensor(held, device=self.device)
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        return float(most)
 
     def validate(self, step: int) -> dict[str, float]:
         """Score the averaged weights on all workers, between two steps."""

@@ -75,7 +75,7 @@ def train(cfg: TrainConfig) -> str:
 
     Raises:
         ValueError: when it would train the wrong thing.
-        UserError: when it diverged, or was asked to stop.
+        UserError: when it diverged, was asked to stop, or failed too often.
     """
     manifest = read_manifest(cfg.data)
     check(cfg, manifest)
@@ -85,8 +85,11 @@ def train(cfg: TrainConfig) -> str:
     with tracking.run("train", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         handle = run.handle.__dict__ if run.handle else None
-        with stop_on_request(cfg.output):
-            result = trainer(cfg, handle).fit()
+        try:
+            with stop_on_request(cfg.output):
+                result = trainer(cfg, handle).fit()
+        except ray.train.TrainingFailedError as error:
+            raise UserError(failure(cfg, error)) from error
         explain(cfg)
         if result.metrics:
             scores = {k: v for k, v in result.metrics.items() if k.startswith("val_")}
@@ -154,8 +157,7 @@ def explain(cfg: TrainConfig) -> None:
     Raises:
         UserError: in that case.
     """
-    note = last_note(cfg.output)
-    stored = f"step {note['step']}" if note else "none"
+    stored = last_step(cfg.output)
     if found := watch.diverged(cfg.output):
         rows = ", ".join(found["rows"][:3])
         raise UserError(
@@ -166,6 +168,29 @@ def explain(cfg: TrainConfig) -> None:
         )
     if storage.exists(storage.join(cfg.output, watch.STOP)):
         raise UserError(f"stopped on request; checkpoint: {stored}. The same command goes on")
+
+
+def failure(cfg: TrainConfig, error: Exception) -> str:
+    """What ended a training for good, in a few lines instead of every worker's traceback."""
+    causes = getattr(error, "worker_failures", {}).values() or [error]
+    cause = "; ".join(sorted({in_a_line(cause) for cause in causes}))
+    return (
+        f"training failed, more than --max-failures {cfg.max_failures} times: {cause}. The last "
+        f"good checkpoint: {last_step(cfg.output)}; when the cause is mended, the same command "
+        "goes on from it. Tracebacks are in the lines above, and in the workers' logs"
+    )
+
+
+def in_a_line(error: Exception) -> str:
+    """An error's kind and message; of a long one, the end, where tracebacks say what happened."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) < 500 else '...' + text[-500:]}"
+
+
+def last_step(output: str) -> str:
+    """The last whole checkpoint's, in words."""
+    note = last_note(output)
+    return f"step {note['step']}" if note else "none"
 
 
 def resources(cfg: TrainConfig) -> dict[str, float]:

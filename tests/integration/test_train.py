@@ -159,7 +159,8 @@ def test_mlflow_has_one_run_with_everything(straight, ray_session):
     assert run.data.params["segment.steps"] == "1"
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
     assert steps == list(range(1, 9))
-    known = {"lr", "grad_norm", "images_per_s", "data_wait_share", "val_miou"}
+    known = {"lr", "grad_norm", "images_per_s", "data_wait_share", "val_miou",
+             "peak_memory_gib"}  # fmt: skip
     assert known <= run.data.metrics.keys()
     assert run.inputs.dataset_inputs
     assert any(name.startswith("system/node_0/cpu") for name in run.data.metrics)
@@ -184,6 +185,12 @@ def test_the_registered_model_predicts_what_ours_does(straight):
 def test_a_run_does_not_go_on_with_its_rows_in_another_order(latents, straight):
     with pytest.raises(ValueError, match=r"at step 8: seed, batch_size\. Going on would repeat"):
         train(train_config(latents, straight, steps=12, batch_size=4, seed=1))
+
+
+def test_what_fails_again_and_again_is_said_with_its_cause(latents, tmp_path):
+    config = train_config(latents, tmp_path, velocity="no-such", workers=1, max_failures=0)
+    with pytest.raises(UserError, match=r"--max-failures 0 times: .*'no-such'.*checkpoint: none"):
+        train(config)
 
 
 def test_data_that_is_not_there_is_said_at_once(tmp_path):

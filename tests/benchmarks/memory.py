@@ -1,0 +1,80 @@
+"""Peak memory of a worker under each ZeRO stage: the same model, two workers.
+
+    python -m tests.benchmarks.memory --data out/demo/latents --output out/memory
+
+A few real steps of ``pipelines/train.py`` each; what it logs as ``peak_memory_gib`` is the resident
+memory of the hungriest worker (with --ray.gpus-per-actor, its GPU's). The parameters are in fp32:
+weights and gradients take 4 bytes each of them, the two moments 8, the average 4.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from mlflow import MlflowClient
+
+from semflow import make_velocity
+from semflow.velocity import VelocityPreset
+
+ROOT = Path(__file__).parents[2]
+KINDS = {
+    "0": ("--zero-stage", "0"), "1": ("--zero-stage", "1"), "2": ("--zero-stage", "2"),
+    "3": ("--zero-stage", "3"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Args:
+    data: str
+    """A latent dataset."""
+    velocity: VelocityPreset = "base"
+    batch: int = 2
+    steps: int = 3
+    output: str = "out/memory"
+
+
+def peak(args: Args, home: Path, name: str) -> float:
+    output = home / f"run-{name}"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "pipelines/train.py"), "digits",
+         "--data", str(Path(args.data).absolute()), "--output", str(output),
+         "--velocity", args.velocity, "--batch-size", str(args.batch),
+         "--workers", "2", "--threads", "1", "--log-every", "1", "--checkpoint-every", "1000",
+         "--validate-every", "1000", "--register-as", "None", *KINDS[name],
+         "--steps", str(args.steps), "--validate-rows", "1"],
+        env=os.environ | environment, capture_output=True, text=True,
+    )  # fmt: skip
+    if result.returncode:
+        sys.exit(result.stdout[-3000:] + result.stderr[-3000:])
+    record = json.loads((output / "_progress/mlflow.json").read_text())
+    history = MlflowClient(record["uri"]).get_metric_history(record["run_id"], "peak_memory_gib")
+    return max(metric.value for metric in history)
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    parameters = sum(p.numel() for p in make_velocity(args.velocity, 48).parameters())
+    print(f"{args.velocity}: {parameters / 1e6:.0f} M parameters, 4 bytes of each are "
+          f"{parameters * 4 / 2**30:.2f} GiB")  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="semflow-memory-") as home:
+        peaks = {}
+        for name in KINDS:
+            peaks[name] = peak(args, Path(home), name)
+            print(f"ZeRO {name}   {peaks[name]:.2f} GiB", flush=True)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.json").write_text(
+        json.dumps(vars(args) | {"parameters": parameters, "gib": peaks}, indent=2)
+    )
+
+
+if __name__ == "__main__":
+    main()
