@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from mlflow import MlflowClient
 
 from infra.cluster.local import LocalCluster
+from tests.runs import logged
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,13 +57,6 @@ def command(data: str, output: Path, steps: int, *more: str) -> list[str]:
         "--log-every", "1", "--checkpoint-every", "20", "--validate-every", "1000000",
         "--validate-rows", "6", "--register-as", "None", *more,
     ]  # fmt: skip
-
-
-def losses(output: Path) -> dict[int, float]:
-    """The last that was logged for each step."""
-    record = json.loads((output / "_progress/mlflow.json").read_text())
-    history = MlflowClient(record["uri"]).get_metric_history(record["run_id"], "loss")
-    return {metric.step: metric.value for metric in history}
 
 
 def disturbed_and_not(data: str, home: Path, steps: int) -> Found:
@@ -103,7 +96,7 @@ def disturbed_and_not(data: str, home: Path, steps: int) -> Found:
     )  # fmt: skip
     resumed = re.findall(r"resumed at step (\d+), (\d+) workers", log.read_text())
     return Found(
-        losses(home / "elastic"), losses(home / "undisturbed"),
+        logged(home / "elastic", "loss"), logged(home / "undisturbed", "loss"),
         list(dict.fromkeys((int(step), int(workers)) for step, workers in resumed)),
     )  # fmt: skip
 

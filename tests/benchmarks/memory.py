@@ -18,16 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from mlflow import MlflowClient
 
 from semflow import make_velocity
 from semflow.velocity import VelocityPreset
+from tests.runs import history
 
 ROOT = Path(__file__).parents[2]
-KINDS = {
-    "0": ("--zero-stage", "0"), "1": ("--zero-stage", "1"), "2": ("--zero-stage", "2"),
-    "3": ("--zero-stage", "3"),
-}  # fmt: skip
+STAGES = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -40,23 +37,21 @@ class Args:
     output: str = "out/memory"
 
 
-def peak(args: Args, home: Path, name: str) -> float:
-    output = home / f"run-{name}"
+def peak(args: Args, home: Path, stage: int) -> float:
+    output = home / f"run-{stage}"
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
     result = subprocess.run(
         [sys.executable, str(ROOT / "pipelines/train.py"), "digits",
          "--data", str(Path(args.data).absolute()), "--output", str(output),
          "--velocity", args.velocity, "--batch-size", str(args.batch),
          "--workers", "2", "--threads", "1", "--log-every", "1", "--checkpoint-every", "1000",
-         "--validate-every", "1000", "--register-as", "None", *KINDS[name],
+         "--validate-every", "1000", "--register-as", "None", "--zero-stage", str(stage),
          "--steps", str(args.steps), "--validate-rows", "1"],
         env=os.environ | environment, capture_output=True, text=True,
     )  # fmt: skip
     if result.returncode:
         sys.exit(result.stdout[-3000:] + result.stderr[-3000:])
-    record = json.loads((output / "_progress/mlflow.json").read_text())
-    history = MlflowClient(record["uri"]).get_metric_history(record["run_id"], "peak_memory_gib")
-    return max(metric.value for metric in history)
+    return max(metric.value for metric in history(output, "peak_memory_gib"))
 
 
 def main() -> None:
@@ -66,9 +61,9 @@ def main() -> None:
           f"{parameters * 4 / 2**30:.2f} GiB")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="semflow-memory-") as home:
         peaks = {}
-        for name in KINDS:
-            peaks[name] = peak(args, Path(home), name)
-            print(f"ZeRO {name}   {peaks[name]:.2f} GiB", flush=True)
+        for stage in STAGES:
+            peaks[stage] = peak(args, Path(home), stage)
+            print(f"ZeRO {stage}   {peaks[stage]:.2f} GiB", flush=True)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.json").write_text(

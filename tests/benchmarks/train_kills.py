@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from tests.benchmarks.disturb import Job, torment
+from tests.runs import history
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,9 +62,8 @@ def weights(output: Path) -> dict[str, Any]:
 
 def losses(output: Path) -> dict[int, set[float]]:
     """All that was ever logged for a step: a step that was done again must give the same."""
-    record = json.loads((output / "_progress/mlflow.json").read_text())
     found: dict[int, set[float]] = {}
-    for metric in MlflowClient(record["uri"]).get_metric_history(record["run_id"], "loss"):
+    for metric in history(output, "loss"):
         found.setdefault(metric.step, set()).add(metric.value)
     return found
 

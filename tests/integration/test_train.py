@@ -19,6 +19,7 @@ from pipelines.latents import read_manifest
 from pipelines.train import last_note, train
 from pipelines.trainconfig import TrainConfig
 from semflow import Objective, RectifiedFlow, SemFlow, Solver
+from tests.runs import logged
 
 
 def train_config(latents, output, **options) -> TrainConfig:
@@ -37,12 +38,6 @@ def weights(output):
 
 def difference(one, other) -> float:
     return max(float((one[key] - other[key]).abs().max()) for key in one)
-
-
-def logged(output, name) -> dict[int, float]:
-    record = json.loads((output / "_progress/mlflow.json").read_text())
-    history = MlflowClient(record["uri"]).get_metric_history(record["run_id"], name)
-    return {metric.step: metric.value for metric in history}
 
 
 @pytest.fixture(scope="module")
