@@ -4,10 +4,12 @@
 
 The bare loop is one process with the latents of its steps already in memory: the same model, loss,
 clipping, optimizer and averages, nothing else. The job is ``pipelines/train.py`` as a user starts
-it, with one worker and with two, each with its share of the cores; its rate is the median of its
-log lines but the first, and the share of time that it waited for rows is theirs too. All run in
-turn, ``--rounds`` times; ratios are of medians. The job's seconds until its first step, and after a
-kill until its first new one, are those of a clock that starts with the command.
+it, with one worker and with two, each with its share of the cores; its log lines tell its rate and
+the share of time that it waited for rows. All run in turn, ``--rounds`` times; ratios are of
+medians. A rate is the median over stretches of ``--log-every`` steps, in both, without the first
+and, in the job, without the last, which stores a checkpoint: what those cost depends on how often
+one is taken. The job's seconds until its first step, and after a kill until its first new one, are
+those of a clock that starts with the command.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ class Args:
 
 
 def bare(cfg: TrainConfig) -> float:
-    """Images a second of the loop, without its first steps."""
+    """Images a second of the loop: the median stretch without the first."""
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(cfg.seed)
     manifest = read_manifest(cfg.data)
@@ -67,10 +70,10 @@ def bare(cfg: TrainConfig) -> float:
     parameters = list(velocity.parameters())
     optimizer = torch.optim.AdamW(parameters, cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     ema = EMA(parameters, cfg.ema_decay)
-    started = time.perf_counter()
+    ends = []
     for number, columns in enumerate(rows):
-        if number == cfg.log_every:
-            started = time.perf_counter()
+        if number % cfg.log_every == 0:
+            ends.append(time.perf_counter())
         batch = {name: torch.from_numpy(values) for name, values in columns.items()}
         if cfg.online_masks:
             pictures = perturbation.apply(palette.encode(batch["ids"]), batch["seed"].tolist())
@@ -87,17 +90,18 @@ def bare(cfg: TrainConfig) -> float:
         optimizer.step()
         optimizer.zero_grad()
         ema.update()
-    return (cfg.steps - cfg.log_every) * cfg.batch_size / (time.perf_counter() - started)
+    seconds = [after - before for before, after in pairwise(ends[1:])]
+    return cfg.log_every * cfg.batch_size / statistics.median(seconds)
 
 
 class Job:
     """train.py as a command, and what it prints."""
 
-    def __init__(self, args: Args, output: Path, workers: int) -> None:
+    def __init__(self, args: Args, output: Path, workers: int, checkpoint_every: int) -> None:
         command = [
             sys.executable, str(ROOT / "pipelines/train.py"), args.preset, "--data", args.data,
             "--output", str(output), "--steps", str(args.steps), "--workers", str(workers),
-            "--log-every", str(args.log_every), "--checkpoint-every", str(args.steps // 4),
+            "--log-every", str(args.log_every), "--checkpoint-every", str(checkpoint_every),
             "--validate-every", "1000000", "--validate-rows", "8",
         ]  # fmt: skip
         self.started = time.perf_counter()
@@ -128,21 +132,21 @@ class Job:
 
 def trained(args: Args, home: Path, workers: int) -> dict[str, Any]:
     """A whole training: rate, waiting, start."""
-    job = Job(args, home, workers)
+    job = Job(args, home, workers, args.steps)
     job.read(args.steps)
     if job.process.wait():
         sys.exit(f"train.py failed with {workers} workers")
-    rates, waits = zip(*((rate, wait) for _, rate, wait in job.lines[1:]), strict=True)
+    rates, waits = zip(*((rate, wait) for _, rate, wait in job.lines[1:-1]), strict=True)
     return {"rate": statistics.median(rates), "wait": statistics.median(waits),
             "first": job.first, "startup": job.startup}  # fmt: skip
 
 
 def restarted(args: Args, home: Path) -> dict[str, Any]:
     """Kill a training halfway, start it again: seconds until its first new step."""
-    job = Job(args, home, 1)
+    job = Job(args, home, 1, args.steps // 4)
     job.read(args.steps // 2)
     job.kill()
-    again = Job(args, home, 1)
+    again = Job(args, home, 1, args.steps // 4)
     again.read(args.steps)
     again.process.wait()
     return {"first": again.first, "startup": again.startup}
