@@ -74,7 +74,14 @@ def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
         ),
         config=engine_config(cfg, workers),
     )
+    if workers == 1 and is_plain(cfg):
+        engine.enable_backward_allreduce = False  # it would copy all gradients, for nothing
     return engine
+
+
+def is_plain(cfg: TrainConfig) -> bool:
+    """Whether DeepSpeed leaves the optimizer as it is: then clipping is ours (loop.py)."""
+    return cfg.effective_zero_stage == 0
 
 
 def engine_config(cfg: TrainConfig, workers: int) -> dict[str, Any]:
@@ -89,7 +96,8 @@ def engine_config(cfg: TrainConfig, workers: int) -> dict[str, Any]:
         # Rows of a micro-batch may differ by one; each weighs what it holds (loop.py).
         "train_micro_batch_size_per_gpu": max(1, cfg.batch_size // (parts * workers)),
         "gradient_accumulation_steps": parts,
-        "gradient_clipping": cfg.clip,
+        # torch's own takes one pass where DeepSpeed's takes one for each parameter.
+        "gradient_clipping": 0.0 if is_plain(cfg) else cfg.clip,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": cfg.precision == "bf16"},

@@ -5,6 +5,7 @@ Shapes: b micro-batch, C latent channels, h and w latent size, H and W pixels.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import tempfile
@@ -25,7 +26,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, partition, validate
-from pipelines.engine import build_velocity, start_engine
+from pipelines.engine import build_velocity, is_plain, start_engine
 from pipelines.feed import STEP, Feed, Order
 from pipelines.latents import Manifest, read_manifest
 from pipelines.model import MODEL, make_model
@@ -106,8 +107,7 @@ class Worker:
         with last.as_directory() if last else nullcontext() as folder:
             self.start(Path(folder) if folder else None)
             torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
-        # DeepSpeed keeps no gradient norm where it leaves the optimizer as it is.
-        self.plain = not partition.is_split(self.engine)
+        self.plain = is_plain(cfg)
         self.norm: torch.Tensor | None = None
         order = Order.of(self.manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
         lanes = cfg.lanes(self.rank, self.world)
@@ -191,8 +191,8 @@ class Worker:
         )  # fmt: skip
         self.engine.backward(loss.total * weight)
         if self.plain and self.engine.is_gradient_accumulation_boundary():
-            grads = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-            self.norm = torch.nn.utils.get_total_norm(grads)
+            parameters = self.engine.module.parameters()
+            self.norm = torch.nn.utils.clip_grad_norm_(parameters, self.cfg.clip or math.inf)
         self.engine.step()
         return Loss(*(part.detach() * weight for part in loss))
 

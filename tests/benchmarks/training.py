@@ -4,12 +4,14 @@
 
 The bare loop is one process with the latents of its steps already in memory: the same model, loss,
 clipping, optimizer and averages, nothing else. The job is ``pipelines/train.py`` as a user starts
-it, with one worker and with two, each with its share of the cores; its log lines tell its rate and
-the share of time that it waited for rows. All run in turn, ``--rounds`` times; ratios are of
-medians. A rate is the median over stretches of ``--log-every`` steps, in both, without the first
-and, in the job, without the last, which stores a checkpoint: what those cost depends on how often
-one is taken. The job's seconds until its first step, and after a kill until its first new one, are
-those of a clock that starts with the command.
+it, with one worker and with two, each with its share of the cores.
+
+A machine's speed drifts by more than what is measured here, so the two take turns: from one log
+line to the next the job runs, then all its processes, Ray's too, are stopped while the bare loop
+takes as many steps. The ratio is the median over these pairs, without the first two. Checkpoints
+and validation are left out: what they cost depends on how often they are taken. The seconds until
+the first step, and after a kill until the first new one, are those of a clock that starts with the
+command.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import tyro
 
@@ -46,15 +50,15 @@ class Args:
     data: str
     """A latent dataset."""
     preset: str = "digits"
-    steps: int = 100
-    log_every: int = 10
+    steps: int = 260
+    log_every: int = 20
     workers: tuple[int, ...] = (1, 2)
-    rounds: int = 3
+    rounds: int = 2
     output: str = "out/training"
 
 
-def bare(cfg: TrainConfig) -> float:
-    """Images a second of the loop: the median stretch without the first."""
+def bare(cfg: TrainConfig) -> Iterator[float]:
+    """Seconds of the loop's next ``cfg.log_every`` steps, each time."""
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(cfg.seed)
     manifest = read_manifest(cfg.data)
@@ -70,10 +74,9 @@ def bare(cfg: TrainConfig) -> float:
     parameters = list(velocity.parameters())
     optimizer = torch.optim.AdamW(parameters, cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     ema = EMA(parameters, cfg.ema_decay)
-    ends = []
-    for number, columns in enumerate(rows):
-        if number % cfg.log_every == 0:
-            ends.append(time.perf_counter())
+    yield 0.0
+    started = time.perf_counter()
+    for number, columns in enumerate(rows, 1):
         batch = {name: torch.from_numpy(values) for name, values in columns.items()}
         if cfg.online_masks:
             pictures = perturbation.apply(palette.encode(batch["ids"]), batch["seed"].tolist())
@@ -90,8 +93,9 @@ def bare(cfg: TrainConfig) -> float:
         optimizer.step()
         optimizer.zero_grad()
         ema.update()
-    seconds = [after - before for before, after in pairwise(ends[1:])]
-    return cfg.log_every * cfg.batch_size / statistics.median(seconds)
+        if number % cfg.log_every == 0:
+            yield time.perf_counter() - started
+            started = time.perf_counter()
 
 
 class Job:
@@ -125,19 +129,52 @@ class Job:
                 if self.lines[-1][0] >= until:
                     return
 
+    def processes(self) -> list[psutil.Process]:
+        """All of it: the driver, Ray's own, the workers."""
+        main = psutil.Process(self.process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def signal(self, number: int) -> None:
+        """Stop or continue all its processes."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def beside(self) -> float:
+        """Processor seconds so far of all but the training workers."""
+        seconds = 0.0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                if "RayTrainWorker" not in " ".join(process.cmdline()):
+                    seconds += sum(process.cpu_times()[:2])
+        return seconds
+
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
-def trained(args: Args, home: Path, workers: int) -> dict[str, Any]:
-    """A whole training: rate, waiting, start."""
+def compared(args: Args, cfg: TrainConfig, home: Path, workers: int) -> dict[str, Any]:
+    """A training and the bare loop, by turns: seconds of each stretch of steps, waiting, start."""
+    loop = bare(cfg)
+    next(loop)
     job = Job(args, home, workers, args.steps)
+    mine, theirs = [], []
+    job.read(args.log_every)
+    beside = job.beside()
+    for until in range(2 * args.log_every, args.steps, args.log_every):
+        job.signal(signal.SIGSTOP)
+        theirs.append(next(loop))
+        job.signal(signal.SIGCONT)
+        started = time.perf_counter()
+        job.read(until)
+        mine.append(time.perf_counter() - started)
+    beside = (job.beside() - beside) / sum(mine)
     job.read(args.steps)
     if job.process.wait():
         sys.exit(f"train.py failed with {workers} workers")
-    rates, waits = zip(*((rate, wait) for _, rate, wait in job.lines[1:-1]), strict=True)
-    return {"rate": statistics.median(rates), "wait": statistics.median(waits),
+    return {"job": mine[1:], "bare": theirs[1:], "beside": beside,
+            "wait": statistics.median(wait for *_, wait in job.lines[2:-1]),
             "first": job.first, "startup": job.startup}  # fmt: skip
 
 
@@ -156,14 +193,12 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     cfg = replace(TRAIN[args.preset][1], data=args.data, steps=args.steps,
                   log_every=args.log_every)  # fmt: skip
-    found: dict[str, list[Any]] = {"bare": [], "restart": []}
+    found: dict[str, list[Any]] = {"restart": []}
     with tempfile.TemporaryDirectory(prefix="semflow-training-") as home:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
         for number in range(args.rounds):
-            found["bare"].append({"rate": bare(cfg)})
-            print("bare", found["bare"][-1], flush=True)
             for workers in args.workers:
-                one = trained(args, Path(home, f"{number}-{workers}"), workers)
+                one = compared(args, cfg, Path(home, f"{number}-{workers}"), workers)
                 found.setdefault(str(workers), []).append(one)
                 print(workers, "workers", one, flush=True)
         found["restart"].append(restarted(args, Path(home, "restart")))
@@ -171,14 +206,19 @@ def main() -> None:
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(json.dumps(vars(args) | found, indent=2))
-    base = statistics.median(one["rate"] for one in found["bare"])
-    print(f"bare loop   {base:8.1f} images/s")
-    for workers in map(str, args.workers):
-        rate = statistics.median(one["rate"] for one in found[workers])
-        wait = statistics.median(one["wait"] for one in found[workers])
-        first = statistics.median(one["first"] for one in found[workers])
-        print(f"{workers} workers   {rate:8.1f} images/s   ÷ bare {rate / base:.2f}   waited for "
-              f"data {wait:.1f} %   first step after {first:.0f} s")  # fmt: skip
+    images = args.log_every * cfg.batch_size
+    for workers in args.workers:
+        runs = found[str(workers)]
+        job = [seconds for run in runs for seconds in run["job"]]
+        loop = [seconds for run in runs for seconds in run["bare"]]
+        ratio = statistics.median(b / a for a, b in zip(job, loop, strict=True))
+        beside = statistics.median(run["beside"] for run in runs)
+        wait = statistics.median(run["wait"] for run in runs)
+        first = statistics.median(run["first"] for run in runs)
+        print(f"{workers} workers  {images / statistics.median(job):6.1f} images/s, bare loop "
+              f"{images / statistics.median(loop):6.1f}: {ratio:.2f} of it over {len(job)} pairs   "
+              f"driver and Ray take {beside:.1%} of a core   "
+              f"waited for data {wait:.1f} %   first step after {first:.0f} s")  # fmt: skip
 
 
 if __name__ == "__main__":
