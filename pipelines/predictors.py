@@ -22,9 +22,11 @@ class SolverChoice:
     """What to change of the model's own solver; nothing by default."""
 
     name: SolverName | None = None
-    """'euler', 'midpoint', 'heun', 'rk4' or 'dopri5'."""
+    """'euler', 'midpoint', 'heun', 'rk4', 'reversible-heun' or 'dopri5'."""
     steps: int | None = None
-    """Steps of a fixed-step solver."""
+    """Steps of all solvers but dopri5."""
+    grid: tuple[float, ...] | None = None
+    """Times of the steps, from 0 to 1, instead of equal ones."""
     rtol: float | None = None
     """Relative tolerance of dopri5."""
     atol: float | None = None
@@ -33,6 +35,10 @@ class SolverChoice:
     def over(self, default: Solver) -> Solver:
         """The solver to use, given the model's own."""
         chosen = {key: value for key, value in self.__dict__.items() if value is not None}
+        if chosen.get("grid"):
+            chosen.setdefault("steps", len(chosen["grid"]) - 1)
+        elif "steps" in chosen or "name" in chosen:
+            chosen["grid"] = ()  # the default's was for its own steps
         return replace(default, **chosen)
 
 

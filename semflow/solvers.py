@@ -1,7 +1,8 @@
 """Solvers of dx/dt = v(x, t): Runge-Kutta tableaux as data, and one loop that runs them.
 
 Both directions are the same call: 0 -> 1 segments, 1 -> 0 synthesizes. Every evaluation of the
-velocity is counted (NFE), and a fixed-step solver makes exactly ``stages * steps`` of them.
+velocity is counted (NFE), and a solver that does not choose its own steps makes exactly
+:attr:`Solver.nfe` of them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
 
 from semflow.path import per_sample
 
-SolverName = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
+SolverName = Literal["euler", "midpoint", "heun", "rk4", "reversible-heun", "dopri5"]
 Field = Callable[[Tensor, Tensor], Tensor]
 """``v(x [B, ...], t [B]) -> [B, ...]``."""
 
@@ -40,6 +41,8 @@ class Tableau:
 
 _DOPRI_B = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0)
 _DOPRI_4 = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
+
+REVERSIBLE: SolverName = "reversible-heun"
 
 TABLEAUX: dict[SolverName, Tableau] = {
     # Euler (1768), the paper's solver.
@@ -79,10 +82,14 @@ class Solver:
     """How to integrate the flow."""
 
     name: SolverName = "euler"
-    """'euler' (1 evaluation a step), 'midpoint' and 'heun' (2), 'rk4' (4), or 'dopri5', which
-    chooses its own steps for the tolerances."""
+    """'euler' (1 evaluation a step), 'midpoint' and 'heun' (2), 'rk4' (4), 'reversible-heun' (1,
+    and 1 more in all), which can be run back exactly, or 'dopri5', which chooses its own steps for
+    the tolerances."""
     steps: int = 25
-    """Equal steps of a fixed-step solver. The evaluations (NFE) are this times the stages."""
+    """Steps of all solvers but dopri5."""
+    grid: tuple[float, ...] = ()
+    """Times at which these steps begin and end, from 0 to 1 (to be walked either way); none for
+    equal steps."""
     rtol: float = 1e-3
     """Relative tolerance of dopri5."""
     atol: float = 1e-3
@@ -91,21 +98,49 @@ class Solver:
     """dopri5 gives up after so many steps, accepted or not."""
 
     def __post_init__(self) -> None:
-        if self.name not in TABLEAUX:
-            raise ValueError(f"no solver {self.name!r}; there are {', '.join(TABLEAUX)}")
+        if self.name not in get_args(SolverName):
+            raise ValueError(f"no solver {self.name!r}; there are {get_args(SolverName)}")
         if self.steps < 1 or self.max_steps < 1:
             raise ValueError("a solver makes at least one step")
+        object.__setattr__(self, "grid", tuple(self.grid))  # JSON gives lists
+        if self.grid:
+            rising = all(a < b for a, b in itertools.pairwise(self.grid))
+            if not rising or (self.grid[0], self.grid[-1]) != (0, 1):
+                raise ValueError(f"a solver's grid rises from 0 to 1, not {list(self.grid)}")
+            if len(self.grid) != self.steps + 1 or self.adaptive:
+                raise ValueError(
+                    f"a grid of {len(self.grid)} times is {len(self.grid) - 1} steps, "
+                    f"not {self.name}'s {'own' if self.adaptive else self.steps}"
+                )
         if self.rtol < 0 or self.atol <= 0:
             raise ValueError("dopri5 needs rtol >= 0 and atol > 0")
 
     @property
     def adaptive(self) -> bool:
-        return bool(TABLEAUX[self.name].error)
+        return self.name != REVERSIBLE and bool(TABLEAUX[self.name].error)
+
+    @property
+    def order(self) -> int:
+        """Of convergence: the error falls as this power of the step."""
+        return 2 if self.name == REVERSIBLE else TABLEAUX[self.name].order
 
     @property
     def nfe(self) -> int | None:
         """Evaluations of the velocity that will be made; None when the solver itself decides."""
+        if self.name == REVERSIBLE:
+            return self.steps + 1
         return None if self.adaptive else TABLEAUX[self.name].stages * self.steps
+
+    def times(self, t_0: float, t_1: float) -> list[float]:
+        """Of the steps from ``t_0`` to ``t_1``: the grid, laid between the two."""
+        if not self.grid:
+            return cast(
+                list[float],
+                torch.linspace(t_0, t_1, self.steps + 1, dtype=torch.float64).tolist(),
+            )
+        grid = self.grid if t_0 < t_1 else self.grid[::-1]
+        low, high = min(t_0, t_1), max(t_0, t_1)
+        return [low + (high - low) * t for t in grid]
 
 
 class Solution(NamedTuple):
@@ -115,23 +150,41 @@ class Solution(NamedTuple):
     nfe: int  # evaluations of the velocity, each on the whole batch
     steps: int  # steps accepted (of the slowest sample, if adaptive)
     rejected: int  # steps taken back (of all samples)
+    twin: Tensor | None = None  # what reversible-heun needs, beside x, to return; float64
 
 
-def integrate(field: Field, x: Tensor, t_0: float, t_1: float, solver: Solver) -> Solution:
+def integrate(
+    field: Field,
+    x: Tensor,
+    t_0: float,
+    t_1: float,
+    solver: Solver,
+    twin: Tensor | None = None,
+) -> Solution:
     """Solve ``dx/dt = field(x, t)`` from ``x`` ``[B, ...]`` at ``t_0`` to ``t_1`` (either way).
 
     A sample's result does not depend on its neighbours in the batch: dopri5 keeps a step size for
     each.
 
+    Args:
+        field: the velocity.
+        x: the start.
+        t_0: its time.
+        t_1: the time to arrive at.
+        solver: how.
+        twin: of the solution that arrived at ``x`` by reversible-heun: with it, and the same
+            solver, the way back ends where that one began. Others do without.
+
     Raises:
         RuntimeError: when dopri5 has not arrived after ``solver.max_steps``.
     """
+    if solver.name == REVERSIBLE:
+        return _reversible(field, x, t_0, t_1, solver, twin)
     tableau = TABLEAUX[solver.name]
     if tableau.error:
         return _adaptive(field, x, t_0, t_1, solver, tableau)
-    times = torch.linspace(t_0, t_1, solver.steps + 1, dtype=torch.float64).tolist()
-    for t, t_next in itertools.pairwise(times):
-        start, step = x.new_full((len(x),), t, dtype=torch.float32), t_next - t
+    for t, t_next in itertools.pairwise(solver.times(t_0, t_1)):
+        start, step = _at(x, t), t_next - t
         slopes: list[Tensor] = []
         for c, a in zip(tableau.c, tableau.a, strict=True):
             slopes.append(field(_advance(x, step, a, slopes), start + c * step))
@@ -147,6 +200,32 @@ def _advance(
         if weight:
             x = x + step * weight * slope
     return x
+
+
+def _reversible(
+    field: Field, x: Tensor, t_0: float, t_1: float, solver: Solver, twin: Tensor | None
+) -> Solution:
+    """Reversible Heun (Kidger et al. 2021, arXiv 2105.13493, algorithm 1, without noise).
+
+    The velocity is only ever asked at the twin, which leaps over the trapezoid that ``x`` takes.
+    A step with ``-h`` is the inverse of a step with ``h``, by algebra alone: to return, the same
+    loop walks back. The two states are kept in float64, so that rounding, which an unstable flow
+    would amplify, does not reach the velocity's float32.
+    """
+    here, ghost = x.double(), (x if twin is None else twin).double()
+    times = solver.times(t_0, t_1)
+    slope = field(ghost.to(x.dtype), _at(x, times[0])).double()
+    for t, t_next in itertools.pairwise(times):
+        ghost = 2 * here - ghost + (t_next - t) * slope
+        slope_next = field(ghost.to(x.dtype), _at(x, t_next)).double()
+        here = here + (t_next - t) / 2 * (slope + slope_next)
+        slope = slope_next
+    return Solution(here.to(x.dtype), solver.steps + 1, solver.steps, rejected=0, twin=ghost)
+
+
+def _at(x: Tensor, t: float) -> Tensor:
+    """A time, for each sample."""
+    return x.new_full((len(x),), t, dtype=torch.float32)
 
 
 def _adaptive(
