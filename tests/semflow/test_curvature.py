@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from semflow.curvature import Curvature, follow
+from semflow.curvature import Curvature, fit_grid, follow
 from semflow.solvers import Solver, integrate
 
 
@@ -93,3 +94,19 @@ def test_what_cannot_be_learned_is_refused():
         curvature.grid(5)
     with pytest.raises(ValueError, match="different times"):
         curvature + Curvature.of(follow(bend, start(), 1.0, 0.0, steps=4))
+
+
+@pytest.mark.parametrize("name", ["euler", "midpoint", "reversible-heun"])
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (1.0, 0.0)])
+def test_a_fitted_grid_ends_nearer_than_equal_steps_and_the_curvatures(name, ends):
+    way = follow(turn_late, start(), *ends, steps=64)
+    curvature = Curvature.of(way)
+    solver = Solver(name=name, steps=3)
+    fitted = fit_grid(turn_late, way, curvature, solver)
+
+    def error(grid):
+        end = integrate(turn_late, start(), *ends, replace(solver, grid=grid)).x
+        return float((end - way.x[-1]).norm())
+
+    assert error(fitted) <= min(error(()), error(curvature.grid(3, solver.order)))
+    assert error(fitted) < error(()) / 2
