@@ -18,6 +18,9 @@ from semflow.velocity import from_stable_diffusion, null_prompt
 NULL_PROMPT = "init/null_prompt.safetensors"
 """Below a run's output: what its weights' text encoder says of the empty sentence."""
 
+BUCKET = 5 * 10**7
+"""Elements that ZeRO reduces or gathers at once."""
+
 
 def store_null_prompt(cfg: TrainConfig) -> None:
     """Compute the null prompt of a Stable Diffusion pipeline, once a run, for all its workers."""
@@ -87,7 +90,15 @@ def is_plain(cfg: TrainConfig) -> bool:
 def engine_config(cfg: TrainConfig, workers: int) -> dict[str, Any]:
     """DeepSpeed's configuration."""
     parts = cfg.micro_batches(workers)
-    zero: dict[str, Any] = {"stage": cfg.effective_zero_stage}
+    # DeepSpeed's buffers hold ten times as much, which is more than a shard of many a model.
+    zero: dict[str, Any] = {
+        "stage": cfg.effective_zero_stage,
+        "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+        "stage3_prefetch_bucket_size": BUCKET // 10,
+        "stage3_max_live_parameters": 10 * BUCKET,
+        "sub_group_size": 10 * BUCKET,
+    }
     if cfg.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if cfg.offload == "weights":

@@ -12,7 +12,7 @@ of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,11 @@ from infra import storage, tracking
 from pipelines import config, pictures, raydata, report, sharded
 from pipelines.config import RayOptions
 from pipelines.latents import Manifest, read_manifest, read_row_groups
-from pipelines.predictors import ModelOptions, Predictor, SolverChoice, read_model_index
+from pipelines.predictors import ModelOptions, PerturbationChoice, Predictor, SolverChoice
+from pipelines.settings import read_defaults, read_model_index
 from pipelines.synthesize import sample_seed
 from semflow import ConfusionMatrix
+from semflow.sampler import Defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,14 @@ class EvaluateConfig:
     """Images synthesized from one mask, in the picture of their diversity."""
     seed: int = 0
     """Of the perturbations."""
+    settings: str | None = None
+    """A file that tune/search_solver.py made: what it found goes before the model's own."""
     segment: SolverChoice = field(default_factory=SolverChoice)
     """For masks, instead of the model's own."""
     synthesize: SolverChoice = field(default_factory=SolverChoice)
     """For images, instead of the model's own."""
+    perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
+    """Of the masks, instead of the model's own."""
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -61,11 +67,11 @@ class EvaluateConfig:
 class Evaluator(Predictor):
     """An actor: ``{uri, group, rows, pictures}`` to sums, and pictures of the first rows."""
 
-    def __init__(self, cfg: EvaluateConfig) -> None:
+    def __init__(self, cfg: EvaluateConfig, defaults: Defaults) -> None:
         super().__init__(cfg.model, cfg.actors)
         self.cfg = cfg
-        self.segment = cfg.segment.over(self.model.defaults.segment)
-        self.synthesize = cfg.synthesize.over(self.model.defaults.synthesize)
+        self.segment, self.synthesize = defaults.segment, defaults.synthesize
+        self.model = self.model.with_defaults(perturbation=defaults.perturbation)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         unit = {key: values[0] for key, values in batch.items()}
@@ -163,6 +169,14 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         ValueError: when the model is of other classes than the data, or there is nothing to score.
     """
     manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
+    defaults = read_defaults(index, cfg.settings)
+    defaults = replace(
+        defaults,
+        segment=cfg.segment.over(defaults.segment),
+        synthesize=cfg.synthesize.over(defaults.synthesize),
+        perturbation=cfg.perturbation.over(defaults.perturbation),
+    )
+    defaults.perturbation.check(manifest.palette)
     names = list(manifest.palette.names)
     if index["palette"]["names"] != names:
         raise ValueError(
@@ -175,7 +189,11 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         run.dataset(cfg.data, manifest.fingerprint)
         blocks = ray.data.from_items(todo, override_num_blocks=len(todo))
         dataset = raydata.actor_stage(
-            blocks, Evaluator, (cfg,), actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
+            blocks,
+            Evaluator,
+            (cfg, defaults),
+            actors=cfg.actors.actors,
+            gpus=cfg.ray.gpus_per_actor,
         )
         sums: dict[str, Any] = {}
         shown: dict[str, Any] = {}
@@ -189,7 +207,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         result = summarize(sums, names) | {
             "model": cfg.model, "data": cfg.data, "split": cfg.split,
             "codec_ceiling": manifest.codec_ceiling, "provenance": index["provenance"],
-            "defaults": index["defaults"], "config": config.to_dict(cfg),
+            "defaults": asdict(defaults), "config": config.to_dict(cfg),
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, "report.json"), result)
         page, images = report.render(result, shown, manifest.palette)
@@ -239,7 +257,7 @@ def scores_of(confusion: ConfusionMatrix, names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     cfg = config.parse(EvaluateConfig, __doc__)
-    cfg = config.absolute_paths(cfg, "model", "data", "output")
+    cfg = config.absolute_paths(cfg, "model", "data", "output", "settings")
     raydata.init(cfg.ray.address)
     result = evaluate(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in report.headline(result).items()))

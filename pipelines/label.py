@@ -23,10 +23,10 @@ from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import parts
-from pipelines.predictors import ModelOptions, Segmenter, SolverChoice, read_model_index
+from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
 from pipelines.products import produce, rows_of, unique_names, write_shard
+from pipelines.settings import read_defaults, read_model_index
 from semflow import Palette
-from semflow.sampler import Defaults
 
 SUMMARY = "labels.json"
 
@@ -43,6 +43,8 @@ class LabelConfig:
     """Folder or URI of the results."""
     resolution: Literal["photo", "model"] = "photo"
     """Size of the masks: each photo's own (nearest), or the model's."""
+    settings: str | None = None
+    """A file that tune/search_solver.py made: what it found goes before the model's own."""
     solver: SolverChoice = field(default_factory=SolverChoice)
     """Instead of the model's own."""
     actors: ModelOptions = field(default_factory=ModelOptions)
@@ -115,7 +117,8 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         TooManyBad: when too many photos cannot be used.
     """
     index = read_model_index(cfg.model)
-    palette, defaults = Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+    palette, defaults = Palette.from_json(index["palette"]), read_defaults(index, cfg.settings)
+    solver = cfg.solver.over(defaults.segment)
     paths = storage.list_files(cfg.images, corpora.PHOTOS)
     if not paths:
         raise ValueError(f"no photos in {cfg.images} ({', '.join(corpora.PHOTOS)})")
@@ -124,12 +127,12 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         for name, path in zip(unique_names(paths), paths, strict=True)
     ]
     fingerprint = config.fingerprint(
-        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.resolution,
+        [index, config.to_dict(solver), cfg.actors.precision, cfg.resolution,
          cfg.photos_per_shard, paths]
     )  # fmt: skip
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        arguments = (cfg.model, cfg.actors, cfg.solver)
+        arguments = (cfg.model, cfg.actors, solver)
         return raydata.actor_stage(
             blocks, Segmenter, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
         )
@@ -143,14 +146,14 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     )  # fmt: skip
     more = {
         "palette": palette.to_json(),
-        "solver": config.to_dict(cfg.solver.over(defaults.segment)),
+        "solver": config.to_dict(solver),
     }
     return produce(job, cfg, SUMMARY, inputs, more)
 
 
 def main() -> None:
     cfg = config.parse(LabelConfig, __doc__)
-    cfg = config.absolute_paths(cfg, "model", "images", "output")
+    cfg = config.absolute_paths(cfg, "model", "images", "output", "settings")
     raydata.init(cfg.ray.address)
     summary = label(cfg)
     print(f"{cfg.output}: {summary['rows']} masks, {len(summary['quarantined'])} quarantined")

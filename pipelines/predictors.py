@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from infra import storage
-from semflow import SemFlow, Solver
+from semflow import Perturbation, SemFlow, Solver
+from semflow.perturb import PerturbationKind
 from semflow.solvers import SolverName
 
 
@@ -39,6 +40,21 @@ class SolverChoice:
             chosen.setdefault("steps", len(chosen["grid"]) - 1)
         elif "steps" in chosen or "name" in chosen:
             chosen["grid"] = ()  # the default's was for its own steps
+        return replace(default, **chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbationChoice:
+    """What to change of the model's own perturbation; nothing by default."""
+
+    kind: PerturbationKind | None = None
+    """'uniform' or 'gaussian'."""
+    amplitude: float | None = None
+    """Largest change of a channel, on pixels in [-1, 1]; below half the anchor distance."""
+
+    def over(self, default: Perturbation) -> Perturbation:
+        """The perturbation to use, given the model's own."""
+        chosen = {key: value for key, value in self.__dict__.items() if value is not None}
         return replace(default, **chosen)
 
 
@@ -77,9 +93,9 @@ def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
 class Segmenter(Predictor):
     """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin``, a picture's mean."""
 
-    def __init__(self, model: str, options: ModelOptions, solver: SolverChoice) -> None:
+    def __init__(self, model: str, options: ModelOptions, solver: Solver) -> None:
         super().__init__(model, options)
-        self.solver = solver.over(self.model.defaults.segment)
+        self.solver = solver
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = np.stack(batch.pop("pixels"))
@@ -98,9 +114,11 @@ class Segmenter(Predictor):
 class Synthesizer(Predictor):
     """``ids [H, W] uint8`` and ``seed`` to ``pixels [H, W, 3] uint8``."""
 
-    def __init__(self, model: str, options: ModelOptions, solver: SolverChoice) -> None:
+    def __init__(
+        self, model: str, options: ModelOptions, solver: Solver, perturbation: Perturbation
+    ) -> None:
         super().__init__(model, options)
-        self.solver = solver.over(self.model.defaults.synthesize)
+        self.solver, self.perturbation = solver, perturbation
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         ids = np.stack(batch["ids"])
@@ -110,21 +128,9 @@ class Synthesizer(Predictor):
             seeds = [int(batch["seed"][i]) for i in good]
             with self.autocast():
                 result = self.model.synthesize(
-                    torch.from_numpy(ids[good]), seeds, solver=self.solver
-                )
+                    torch.from_numpy(ids[good]), seeds, solver=self.solver,
+                    perturbation=self.perturbation,
+                )  # fmt: skip
             scaled = ((result.images.float() + 1) * 127.5).round().byte()
             pixels[good] = scaled.movedim(1, -1).cpu().numpy()
         return batch | {"pixels": pixels}
-
-
-def read_model_index(model: str) -> dict[str, Any]:
-    """``model_index.json`` of a model folder.
-
-    Raises:
-        ValueError: when there is no model.
-    """
-    location = storage.join(model, "model_index.json")
-    if not storage.exists(location):
-        raise ValueError(f"{model} is no SemFlow model: it has no model_index.json")
-    index: dict[str, Any] = storage.read_json(location)
-    return index

@@ -24,8 +24,9 @@ from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import parts
 from pipelines.masks import LabelMap
-from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, read_model_index
+from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice, Synthesizer
 from pipelines.products import produce, rows_of, unique_names, write_shard
+from pipelines.settings import read_defaults, read_model_index
 from semflow import Palette
 from semflow.sampler import Defaults
 
@@ -48,7 +49,11 @@ class SynthesizeConfig:
     """All seeds follow from it and the masks' names."""
     ignore_ids: tuple[int, ...] | None = None
     """Ids in the masks that stand for no class; as in the model's own corpus when not given."""
+    settings: str | None = None
+    """A file that tune/search_solver.py made: what it found goes before the model's own."""
     solver: SolverChoice = field(default_factory=SolverChoice)
+    """Instead of the model's own."""
+    perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
     """Instead of the model's own."""
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
@@ -114,11 +119,15 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     """Run the job; returns the summary, which is also written.
 
     Raises:
-        ValueError: when there is no model, no mask, or the output holds other work.
+        ValueError: when there is no model or no mask, the output holds other work, or the
+            perturbation could change a label.
         TooManyBad: when too many masks cannot be used.
     """
     index = read_model_index(cfg.model)
-    palette, defaults = Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+    palette, defaults = Palette.from_json(index["palette"]), read_defaults(index, cfg.settings)
+    solver = cfg.solver.over(defaults.synthesize)
+    perturbation = cfg.perturbation.over(defaults.perturbation)
+    perturbation.check(palette)
     ignore_ids = defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
     paths = storage.list_files(cfg.masks, corpora.MASKS)
     if not paths:
@@ -130,12 +139,13 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         for n in range(cfg.samples)
     ]  # fmt: skip
     fingerprint = config.fingerprint(
-        [index, config.to_dict(cfg.solver), cfg.actors.precision, cfg.images_per_shard,
-         list(ignore_ids), [(row["name"], row["seed"]) for row in inputs]]
+        [index, config.to_dict(solver), config.to_dict(perturbation),
+         cfg.actors.precision, cfg.images_per_shard, list(ignore_ids),
+         [(row["name"], row["seed"]) for row in inputs]]
     )  # fmt: skip
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        arguments = (cfg.model, cfg.actors, cfg.solver)
+        arguments = (cfg.model, cfg.actors, solver, perturbation)
         return raydata.actor_stage(
             blocks, Synthesizer, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
         )
@@ -149,15 +159,15 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     )  # fmt: skip
     more = {
         "palette": palette.to_json(),
-        "solver": config.to_dict(cfg.solver.over(defaults.synthesize)),
-        "perturbation": config.to_dict(defaults.perturbation),
+        "solver": config.to_dict(solver),
+        "perturbation": config.to_dict(perturbation),
     }
     return produce(job, cfg, SUMMARY, inputs, more)
 
 
 def main() -> None:
     cfg = config.parse(SynthesizeConfig, __doc__)
-    cfg = config.absolute_paths(cfg, "model", "masks", "output")
+    cfg = config.absolute_paths(cfg, "model", "masks", "output", "settings")
     raydata.init(cfg.ray.address)
     summary = synthesize(cfg)
     print(f"{cfg.output}: {summary['rows']} images, {len(summary['quarantined'])} quarantined")
