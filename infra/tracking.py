@@ -147,6 +147,25 @@ class Run:
         """Bytes as an artifact."""
         self._artifact(name, data)
 
+    def child(self, name: str) -> Run:
+        """The run of a trial below this one, started or, where there is one, continued."""
+        found: list[Handle] = []
+
+        def send(client: Any, run_id: str) -> None:
+            assert self.handle is not None
+            experiment = client.get_run(run_id).info.experiment_id
+            mine = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.trial = '{name}'"
+            before = client.search_runs([experiment], mine, max_results=1)
+            tags = {"mlflow.parentRunId": run_id, "trial": name, "job": self.job}
+            run = before[0] if before else client.create_run(experiment, run_name=name, tags=tags)
+            found.append(Handle(self.handle.uri, run.info.run_id))
+
+        self._call(f"the trial {name}", send)
+        return Run(found[0] if found else None, f"{self.job}, trial {name}")
+
+    def tag(self, name: str, value: str) -> None:
+        self._call(f"the tag {name}", lambda c, r: c.set_tag(r, name, value[:5000]))
+
     def end(self, status: str) -> None:
         """Close with FINISHED, FAILED or KILLED, and say what could not be sent."""
         self._quiet_until = 0.0

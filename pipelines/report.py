@@ -65,11 +65,9 @@ def render(
     return page, images
 
 
-def template(name: str) -> Template:
-    """One of the pages beside this file; what it shows of users' data is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
-    )
+def template(name: str, folder: Path = Path(__file__).parent) -> Template:
+    """One of the pages in ``folder``; what it shows of users' data is escaped."""
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=select_autoescape())
     return environment.get_template(name)
 
 

@@ -17,10 +17,11 @@ def pyramid_features(images: Tensor) -> Tensor:
 
     Mean and deviation of each channel, and, at four scales, the logarithm of how strong each of
     the three Haar bands is (Mallat 1989). Blur, noise and blocks each show in bands of their own.
-    Sides must divide by 16.
+    What is left over of sides that do not divide by 16 does not count.
     """
     parts = [images.mean((2, 3)), images.std((2, 3))]
     for _ in range(LEVELS):
+        images = images[..., : images.shape[-2] // 2 * 2, : images.shape[-1] // 2 * 2]
         a, b = images[..., ::2, ::2], images[..., ::2, 1::2]
         c, d = images[..., 1::2, ::2], images[..., 1::2, 1::2]
         bands = torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 4

@@ -1,0 +1,69 @@
+"""Ends trials that can no longer win, and searches whose budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+
+from infra import storage
+from tune.candidates import Candidate
+from tune.front import OBJECTIVES, dominates
+from tune.scores import Scored
+from tune.trial import trial_file
+
+
+class Hopeless(tune.Stopper):
+    """Stops a trial that another one beats, on the same samples, by more than chance.
+
+    Beaten is: worse in nothing that a front is made of, and in mIoU better by more than twice the
+    standard error of the two. The paper's settings are never stopped: all are held against them.
+    """
+
+    def __init__(
+        self, output: str, candidates: list[Candidate], rungs: list[int], budget: float | None
+    ) -> None:
+        self.output, self.rungs, self.budget = output, rungs, budget
+        self.candidates = {candidate.name: candidate for candidate in candidates}
+        self.seen: dict[int, dict[str, Mapping[str, float]]] | None = None
+        self.spent: dict[str, float] = {}
+
+    def _recall(self) -> dict[int, dict[str, Mapping[str, float]]]:
+        """What trials found before an interruption, as they would have reported it."""
+        if self.seen is None:
+            self.seen = {rung: {} for rung in self.rungs}
+            for name in self.candidates:
+                where = trial_file(self.output, name)
+                if storage.exists(where):
+                    scored = Scored.load(where)
+                    self.spent[name] = scored.nfe * len(scored)
+                    for rung in self.rungs:
+                        if rung <= len(scored):
+                            self.seen[rung][name] = scored.first(rung).summary()
+        return self.seen
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether to stop a trial that has reported ``result``."""
+        name, rung = result["name"], int(result["samples"])
+        peers = self._recall()[rung]
+        peers[name] = result
+        self.spent[name] = result["spent_nfe"]
+        mine = self.candidates[name]
+        return not mine.paper and any(
+            self.candidates[other].direction == mine.direction and beats(theirs, result, mine)
+            for other, theirs in peers.items()
+            if other != name
+        )
+
+    def stop_all(self) -> bool:
+        """Whether the evaluations that were allowed are spent."""
+        self._recall()
+        return self.budget is not None and sum(self.spent.values()) >= self.budget
+
+
+def beats(one: Mapping[str, float], other: Mapping[str, float], candidate: Candidate) -> bool:
+    """Whether ``one`` leaves ``other`` no hope."""
+    gap = one["miou"] - other["miou"]
+    noise = (one["miou_se"] ** 2 + other["miou_se"] ** 2) ** 0.5
+    return gap > 2 * noise and dominates(one, other, OBJECTIVES[candidate.direction])

@@ -1,0 +1,336 @@
+"""Search for the best way to solve and to perturb with a trained model.
+
+    python tune/search_solver.py --model out/run/model --data out/latents --output out/search
+
+Every trial looks at the finished model only: it segments photos of a latent dataset, or makes two
+images of each of its masks and segments those again, with one solver on one time grid, or with one
+perturbation. Grids are equal, or learned from the flow's measured curvature. Trials see more and
+more samples, and end early when another is better by more than chance. All are held against the
+paper's setting (Euler, 25 equal steps, amplitude 0.05), sample by sample.
+
+Writes OUTPUT/settings.json, which label.py, synthesize.py and evaluate.py take with --settings;
+OUTPUT/report.html with the fronts as pictures; OUTPUT/search.json with all figures; and what every
+trial found below OUTPUT/trials. Stopped at any moment, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray import tune
+
+from infra import storage, tracking
+from pipelines import config, raydata, settings, sharded
+from pipelines.config import RayOptions, UserError
+from pipelines.latents import read_manifest
+from pipelines.settings import Settings
+from semflow import Palette, Solver
+from semflow.sampler import Defaults
+from semflow.solvers import SolverName
+from tune import report
+from tune.candidates import Candidate, Direction, Grids, learnable, perturbations, solvers
+from tune.front import Choice, choose
+from tune.hopeless import Hopeless
+from tune.measure import measure
+from tune.nested import Nested, last_line, reason
+from tune.scores import Scored
+from tune.trial import SolverTrial, trial_file
+
+TUNE, SETTINGS, SUMMARY, CURVATURE = "tune", "settings.json", "search.json", "curvature.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSolverConfig:
+    """What to search for, and how far."""
+
+    model: str
+    """Folder or URI of a trained model."""
+    data: str = "out/latents"
+    """Latent dataset: folder or URI."""
+    split: str = "val"
+    """Its split to score on."""
+    output: str = "out/search"
+    """Folder or URI of the results."""
+    direction: Literal["both", "segment", "synthesize"] = "both"
+    """'segment' searches for masks, 'synthesize' for images and for their perturbation."""
+    solvers: tuple[SolverName, ...] = ("euler", "midpoint", "heun", "reversible-heun", "dopri5")
+    """Those to try."""
+    max_nfe: int = 12
+    """Most evaluations of the velocity; the paper's 25 are tried in any case."""
+    amplitudes: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.95)
+    """Perturbations to try, as shares of what the palette bears before a label could change."""
+    samples: int = 256
+    """Rows that a trial sees at most, from the split's first."""
+    rungs: int = 3
+    """Looks at a trial: after all samples, a half, a quarter and so on."""
+    curvature_samples: int = 16
+    """Rows from which curvature is measured and grids are learned."""
+    tolerance: float = 0.01
+    """mIoU that the choice may lie below the paper's setting, at the end of its 95 % interval."""
+    frechet_tolerance: float = 0.1
+    """Share by which its Frechet distance may lie above, likewise."""
+    trials: int | None = None
+    """Try only so many, the cheapest first."""
+    hours: float | None = None
+    """Stop after so long."""
+    nfe: float | None = None
+    """Stop after so many evaluations of the velocity over all trials and samples."""
+    batch_size: int = 32
+    """Rows at once."""
+    cpus_per_trial: int = 1
+    """Cores, and threads, of a trial; as many trials run at once as there is room for."""
+    write_defaults: bool = False
+    """Make what was found the defaults that the model's folder carries."""
+    overwrite: bool = False
+    """Remove what is at the output first."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.rungs < 1 or self.batch_size < 1 or self.max_nfe < 1:
+            raise ValueError("--samples is at least 2; --rungs, --batch-size, --max-nfe at least 1")
+
+
+class Progress(tune.Callback):
+    """A line for every trial that ends."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.ended = total, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        last = trial.last_result
+        self.ended += 1
+        more = f"  Frechet {last['frechet']:.3f}" if "frechet" in last else ""
+        early = "" if last["whole"] else f"  ended after {last['samples']:.0f} samples: hopeless"
+        print(
+            f"{self.ended}/{self.total}  {last['name']:34} mIoU {last['miou']:.3f} ± "
+            f"{2 * last['miou_se']:.3f}  NFE {last['nfe']:.1f}{more}{early}",
+            flush=True,
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self.ended += 1
+        print(f"{self.ended}/{self.total}  {trial.config['candidate']['name']:34} failed: "
+              f"{reason(trial)}", flush=True)  # fmt: skip
+
+
+def rungs(cfg: SearchSolverConfig, rows: int) -> list[int]:
+    """Numbers of samples after which a trial is looked at."""
+    most = min(cfg.samples, rows)
+    return sorted({max(2, math.ceil(most / 2**n)) for n in range(cfg.rungs)})
+
+
+def candidates(
+    cfg: SearchSolverConfig, palette: Palette, defaults: Defaults, grids: Grids
+) -> list[Candidate]:
+    """All that is tried: the paper's settings, then from few evaluations to many."""
+    own = defaults.perturbation
+    found: list[Candidate] = []
+    if cfg.direction != "synthesize":
+        found += solvers("segment", cfg.solvers, cfg.max_nfe, grids, own)
+    if cfg.direction != "segment":
+        found += solvers("synthesize", cfg.solvers, cfg.max_nfe, grids, own)
+        found += perturbations(palette, defaults.synthesize, cfg.amplitudes)
+    found.sort(key=lambda one: (not one.paper, one.solver.nfe or cfg.max_nfe))
+    return found[: cfg.trials]
+
+
+def search(cfg: SearchSolverConfig) -> dict[str, Any]:
+    """Run the search; returns the summary, which is also written.
+
+    Raises:
+        ValueError: when there is no model, it is of other classes than the data, an amplitude lies
+            past the bound, or the output holds other work.
+        UserError: when no trial succeeded.
+    """
+    manifest, index = read_manifest(cfg.data), settings.read_model_index(cfg.model)
+    palette = Palette.from_json(index["palette"])
+    if palette.names != manifest.palette.names:
+        raise ValueError(f"the model knows {palette.names}, the data has {manifest.palette.names}")
+    steps = rungs(cfg, manifest.split(cfg.split).rows)
+    fingerprint = config.fingerprint(
+        ["search", settings.model_fingerprint(index), manifest.fingerprint, decisive(cfg)]
+    )
+    sharded.start(
+        cfg.output, fingerprint, overwrite=cfg.overwrite, note={"defaults": index["defaults"]}
+    )
+    # As they were when the search began: it may end by changing them.
+    defaults = Defaults.from_json(sharded.noted(cfg.output)["defaults"])
+    with tracking.run("search", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+        run.dataset(cfg.data, manifest.fingerprint)
+        curvature = measured(cfg)
+        todo = candidates(cfg, palette, defaults, curvature["grids"])
+        errors = run_trials(cfg, todo, steps, run)
+        found = {}
+        for one in todo:
+            where = trial_file(cfg.output, one.name)
+            if storage.exists(where):
+                found[one.name] = (one, Scored.load(where))
+        if not found:
+            raise UserError(f"no trial succeeded: {errors}")
+        result = conclude(cfg, found, steps[-1], curvature, index) | {
+            "fingerprint": fingerprint, "failed": errors,
+            "not_tried": [one.name for one in todo if one.name not in found],
+        }  # fmt: skip
+        storage.write_json(storage.join(cfg.output, SUMMARY), result)
+        page, pictures = report.render(result, palette)
+        storage.write_bytes(storage.join(cfg.output, "report.html"), page.encode())
+        run.file("report.html", page.encode())
+        for name, png in pictures.items():
+            storage.write_bytes(storage.join(cfg.output, f"{name}.png"), png)
+            run.picture(name, png)
+        run.artifact_json(SETTINGS, storage.read_json(storage.join(cfg.output, SETTINGS)))
+        run.metrics(
+            {f"{direction}_{key}": value
+             for direction, choice in result["chosen"].items()
+             for key, value in choice["summary"].items()}
+        )  # fmt: skip
+    return result
+
+
+def decisive(cfg: SearchSolverConfig) -> dict[str, Any]:
+    """What a trial's result depends on; another budget goes on with the trials there are."""
+    keys = ("split", "solvers", "max_nfe", "amplitudes", "samples", "rungs", "curvature_samples",
+            "direction")  # fmt: skip
+    return {key: config.to_dict(cfg)[key] for key in keys}
+
+
+def measured(cfg: SearchSolverConfig) -> dict[str, Any]:
+    """Straightness of the flow by time and direction, and learned grids; once a search."""
+    where = storage.join(cfg.output, CURVATURE)
+    if not storage.exists(where):
+        directions: list[Direction] = ["segment", "synthesize"]
+        wanted = [
+            (direction, solver)
+            for direction in directions
+            if cfg.direction in ("both", direction)
+            for solver in learnable(direction, cfg.solvers, cfg.max_nfe)
+        ]
+        print(f"measuring the flow's curvature, learning {len(wanted)} time grids", flush=True)
+        task = ray.remote(measure).options(
+            num_cpus=cfg.cpus_per_trial, num_gpus=cfg.ray.gpus_per_actor
+        )
+        storage.write_json(where, ray.get(task.remote(
+            cfg.model, cfg.data, cfg.split, cfg.curvature_samples, wanted
+        )))  # fmt: skip
+    return dict(storage.read_json(where))
+
+
+def run_trials(
+    cfg: SearchSolverConfig, todo: list[Candidate], steps: list[int], run: tracking.Run
+) -> dict[str, str]:
+    """Give the candidates to Ray Tune, or go on where it was; returns why trials failed."""
+    common = {
+        "model": cfg.model, "data": cfg.data, "split": cfg.split, "output": cfg.output,
+        "rungs": steps, "batch_size": cfg.batch_size,
+        "threads": 0 if cfg.ray.gpus_per_actor else cfg.cpus_per_trial,
+    }  # fmt: skip
+    space = {
+        "common": common,
+        "candidate": tune.grid_search([config.to_dict(one) for one in todo]),
+    }
+    trainable = tune.with_resources(
+        SolverTrial, {"cpu": cfg.cpus_per_trial, "gpu": cfg.ray.gpus_per_actor}
+    )
+    filesystem, path = storage.arrow(cfg.output)
+    # Tune goes on with just what it was given; with another budget it begins anew, and trials find
+    # what they had found.
+    name = f"{TUNE}-{config.fingerprint([len(todo), cfg.hours, cfg.nfe])[:8]}"
+    if tune.Tuner.can_restore(f"{path}/{name}", storage_filesystem=filesystem):
+        tuner = tune.Tuner.restore(
+            f"{path}/{name}", trainable, param_space=space, storage_filesystem=filesystem,
+            restart_errored=True,
+        )  # fmt: skip
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, time_budget_s=cfg.hours and cfg.hours * 3600
+            ),
+            run_config=tune.RunConfig(
+                name=name, storage_path=path, storage_filesystem=filesystem, verbose=0,
+                stop=Hopeless(cfg.output, todo, steps, cfg.nfe),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[Progress(len(todo)), Nested(run, "samples")],
+            ),
+        )  # fmt: skip
+    results = tuner.fit()
+    failed = {}
+    for i in range(len(results)):
+        error, tried = results[i].error, results[i].config or {}
+        if error:
+            failed[tried["candidate"]["name"]] = last_line(str(error))
+    return failed
+
+
+def conclude(
+    cfg: SearchSolverConfig,
+    found: dict[str, tuple[Candidate, Scored]],
+    samples: int,
+    curvature: dict[str, Any],
+    index: dict[str, Any],
+) -> dict[str, Any]:
+    """The fronts and the choices; writes the settings."""
+    whole = {name: pair for name, pair in found.items() if len(pair[1]) == samples}
+    chosen: dict[str, Choice] = {}
+    directions: tuple[Direction, ...] = ("segment", "synthesize", "perturb")
+    for direction in directions:
+        choice = choose(
+            whole, direction, tolerance=cfg.tolerance, frechet_tolerance=cfg.frechet_tolerance
+        )
+        if choice:
+            chosen[direction] = choice
+    solver: dict[str, Solver] = {
+        name: choice.candidate.solver for name, choice in chosen.items() if name != "perturb"
+    }
+    perturb = chosen.get("perturb")
+    best = Settings(
+        segment=solver.get("segment"), synthesize=solver.get("synthesize"),
+        perturbation=perturb.candidate.perturbation if perturb else None,
+    )  # fmt: skip
+    settings.write(
+        storage.join(cfg.output, SETTINGS), best,
+        {"model": cfg.model, "model_fingerprint": settings.model_fingerprint(index),
+         "data": cfg.data, "split": cfg.split, "samples": samples,
+         "chosen": {name: choice.candidate.name for name, choice in chosen.items()}},
+    )  # fmt: skip
+    if cfg.write_defaults:
+        settings.write_into_model(cfg.model, best)
+    return {
+        "model": cfg.model, "data": cfg.data, "split": cfg.split, "samples": samples,
+        "tolerance": cfg.tolerance, "frechet_tolerance": cfg.frechet_tolerance,
+        "curvature": curvature,
+        "trials": [
+            {"candidate": config.to_dict(candidate), "whole": name in whole, **scored.summary()}
+            for name, (candidate, scored) in found.items()
+        ],
+        "chosen": {
+            name: {
+                "candidate": config.to_dict(choice.candidate), "summary": choice.summary,
+                "paper": choice.paper, "good": choice.good,
+                "difference": {key: asdict(value) for key, value in choice.difference.items()},
+            }
+            for name, choice in chosen.items()
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    cfg = config.parse(SearchSolverConfig, __doc__)
+    cfg = config.absolute_paths(cfg, "model", "data", "output")
+    raydata.init(cfg.ray.address)
+    result = search(cfg)
+    for direction, choice in result["chosen"].items():
+        print(report.sentence(direction, choice))
+    where = storage.join(cfg.output, SETTINGS)
+    print(
+        f"the report: {storage.join(cfg.output, 'report.html')}\n"
+        f"next: python pipelines/label.py --settings {where} --model {cfg.model} --images DIR"
+    )
+
+
+if __name__ == "__main__":
+    config.exit_on_error(main)

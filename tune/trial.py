@@ -1,0 +1,156 @@
+"""One trial of a solver search: a candidate, scored on more and more samples.
+
+It only looks at a finished model, so that its actor can take the next candidate with the model
+still in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+from torch import Tensor
+
+from infra import storage
+from pipelines import config
+from pipelines.latents import Manifest, read_manifest, read_row_groups
+from pipelines.synthesize import sample_seed
+from semflow import ConfusionMatrix, SemFlow
+from semflow.frechet import pyramid_features
+from tune.candidates import Candidate
+from tune.scores import Scored
+
+TRIALS = "trials"
+"""Below a search's output: what each candidate found, sample by sample."""
+
+
+def trial_file(output: str, name: str) -> str:
+    return storage.join(output, TRIALS, name.replace(" ", "-") + ".npz")
+
+
+class Rows:
+    """Rows of a latent dataset: ids [N, H, W], image latents [N, C, h, w] and names."""
+
+    def __init__(self, manifest: Manifest, split: str, limit: int) -> None:
+        parts: dict[str, list[Any]] = {"id": [], "image_mean": [], "mask": []}
+        left = limit
+        for shard in manifest.split(split).shards:
+            for group, rows in enumerate(shard.row_groups):
+                if left > 0:
+                    table = read_row_groups(manifest.shard_uri(shard), [group], list(parts))
+                    for name, values in parts.items():
+                        values.extend(table[name][: min(left, rows)])
+                    left -= rows
+        self.names = [str(name) for name in parts["id"]]
+        self.x_0 = torch.from_numpy(np.stack(parts["image_mean"])).float()
+        self.ids = torch.from_numpy(np.stack(parts["mask"]))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class SolverTrial(tune.Trainable):
+    """A Tune trainable whose every step scores the next samples."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Load the model and the rows, once an actor."""
+        common = config["common"]
+        if common["threads"]:
+            torch.set_num_threads(common["threads"])
+        with storage.local_folder(common["model"]) as folder:
+            self.model = SemFlow.load(folder)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.rows = Rows(read_manifest(common["data"]), common["split"], common["rungs"][-1])
+        self.common = common
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another candidate; Tune calls it on an actor that has finished one."""
+        self._start(new_config)
+        return True
+
+    def _start(self, config_: dict[str, Any]) -> None:
+        self.candidate = config.from_dict(Candidate, config_["candidate"])
+        self.candidate.perturbation.check(self.model.palette)
+        where = trial_file(self.common["output"], self.candidate.name)
+        # What an interrupted search had found of this candidate, if anything.
+        self.parts = [Scored.load(where)] if storage.exists(where) else []
+        self.done = sum(map(len, self.parts))
+
+    def step(self) -> dict[str, Any]:
+        """Score up to the next rung."""
+        rungs = self.common["rungs"]
+        until = next((rung for rung in rungs if rung > self.done), rungs[-1])
+        while self.done < until:
+            batch = slice(self.done, min(self.done + self.common["batch_size"], until))
+            self.parts.append(self.score(batch))
+            self.done = batch.stop
+        found = joined(self.parts)
+        last = until == rungs[-1]
+        found.save(trial_file(self.common["output"], self.candidate.name))
+        return {"name": self.candidate.name, **found.summary(), "whole": last,
+                "spent_nfe": found.nfe * len(found)}  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing: the trial's file has it all."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Likewise."""
+
+    @torch.inference_mode()
+    def score(self, batch: slice) -> Scored:
+        """One batch of rows."""
+        candidate, model = self.candidate, self.model
+        ids = self.rows.ids[batch]
+        started = time.perf_counter()
+        if candidate.direction == "segment":
+            result = model.segment_latents(self.rows.x_0[batch], candidate.solver)
+            seconds = time.perf_counter() - started
+            counts = confusions(result.ids, ids, len(model.palette))
+            return Scored(counts, float(result.nfe), seconds / len(ids))
+        made = []
+        for draw in (0, 1):
+            seeds = [sample_seed(0, name, draw) for name in self.rows.names[batch]]
+            made.append(
+                model.synthesize(
+                    ids, seeds, solver=candidate.solver, perturbation=candidate.perturbation
+                )
+            )
+        seconds = (time.perf_counter() - started) / 2
+        counts = np.add(
+            *(confusions(model.segment(one.images).ids, ids, len(model.palette)) for one in made)
+        )
+        one, other = (result.images.float().cpu() for result in made)
+        photos = model.autoencoder.decode(self.rows.x_0[batch].to(model.device)).clamp(-1, 1)
+        return Scored(
+            counts, float(made[0].nfe), seconds / len(ids),
+            features=pyramid_features(one).numpy(),
+            real=pyramid_features(photos.float().cpu()).numpy(),
+            diversity=(one - other).square().mean((1, 2, 3)).sqrt().numpy(),
+        )  # fmt: skip
+
+
+def joined(parts: list[Scored]) -> Scored:
+    """Batches as one; evaluations and seconds are means over samples."""
+    sizes = np.array([len(part) for part in parts])
+
+    def mean(name: str) -> float:
+        return float(np.average([getattr(part, name) for part in parts], weights=sizes))
+
+    stacked = {name: np.concatenate([getattr(part, name) for part in parts])
+               for name in ("confusion", "features", "real", "diversity")}  # fmt: skip
+    return Scored(nfe=mean("nfe"), seconds=mean("seconds"), **stacked)
+
+
+def confusions(predicted: Tensor, truth: Tensor, classes: int) -> np.ndarray[Any, Any]:
+    """A confusion matrix for each sample: ``[N, K, K + 1]``."""
+    found = []
+    for one, other in zip(predicted.cpu(), truth, strict=True):
+        matrix = ConfusionMatrix(classes)
+        matrix.update(one, other)
+        found.append(matrix.counts.numpy())
+    return np.stack(found)
