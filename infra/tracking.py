@@ -202,9 +202,14 @@ class Run:
 
 
 @contextmanager
-def run(job: str, output: str, params: Mapping[str, Any]) -> Iterator[Run]:
-    """The run of a job, started or, where ``output`` remembers one, continued."""
-    opened = Run(_open(job, output), job)
+def run(
+    job: str, output: str, params: Mapping[str, Any], parent: str | None = None
+) -> Iterator[Run]:
+    """The run of a job, started or, where ``output`` remembers one, continued.
+
+    ``parent`` is the id of a run that this one is shown below.
+    """
+    opened = Run(_open(job, output, parent), job)
     opened.params(params)
     try:
         yield opened
@@ -233,15 +238,20 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
-def _open(job: str, output: str) -> Handle | None:
+def remembered(output: str) -> str | None:
+    """The id of the run that a job's output remembers, if it is at this MLflow."""
+    record = storage.join(output, RECORD)
+    before = storage.read_json(record) if storage.exists(record) else {}
+    return before["run_id"] if before.get("uri") == _safe(tracking_uri()) else None
+
+
+def _open(job: str, output: str, parent: str | None) -> Handle | None:
     uri, record = tracking_uri(), storage.join(output, RECORD)
     try:
         client = _client(uri)
-        if storage.exists(record):
-            before = storage.read_json(record)
-            if before["uri"] == _safe(uri):
-                client.set_terminated(before["run_id"], "RUNNING")
-                return Handle(uri, before["run_id"])
+        if before := remembered(output):
+            client.set_terminated(before, "RUNNING")
+            return Handle(uri, before)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             local = f"{os.getcwd()}/mlartifacts" if uri.startswith("sqlite:") else None
@@ -249,7 +259,8 @@ def _open(job: str, output: str) -> Handle | None:
         else:
             experiment_id = experiment.experiment_id
         name = f"{job} {output.rstrip('/').rpartition('/')[2]}"
-        started = client.create_run(experiment_id, run_name=name, tags={"job": job})
+        tags = {"job": job} | ({"mlflow.parentRunId": parent} if parent else {})
+        started = client.create_run(experiment_id, run_name=name, tags=tags)
         storage.write_json(record, {"uri": _safe(uri), "run_id": started.info.run_id})
         return Handle(uri, started.info.run_id)
     except Exception as error:  # as above

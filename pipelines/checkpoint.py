@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ray.train import Checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from infra import storage
 from pipelines import partition
 from pipelines.config import UserError
 from pipelines.partition import Piece
@@ -94,6 +96,11 @@ def load(folder: Path, engine: Any, mine: list[Piece], ema: EMA) -> int:
     if note["loss_scale"]:
         vars(engine.optimizer.loss_scaler).update(note["loss_scale"])
     return int(note["step"])
+
+
+def elsewhere(path: str | None, output: str) -> Checkpoint | None:
+    """Another run's checkpoint, by its path on the storage of a run's ``output``."""
+    return Checkpoint(path, storage.arrow(output)[0]) if path else None
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ Part = tuple[Batch, float]
 def train_loop(payload: dict[str, Any]) -> None:
     """What each Ray Train worker runs: resume, train, validate, report, and save the model."""
     cfg = config.from_dict(TrainConfig, payload["config"])
-    worker = Worker(cfg, payload["tracking"])
+    worker = Worker(cfg, payload["tracking"], payload["start"])
     with worker.measured():
         try:
             for step, batches in worker.steps():
@@ -84,7 +84,7 @@ class Rates:
 class Worker:
     """One rank: its engine, its part of the data, and its part of the averaged weights."""
 
-    def __init__(self, cfg: TrainConfig, handle: dict[str, str] | None) -> None:
+    def __init__(self, cfg: TrainConfig, handle: dict[str, str] | None, start: str | None) -> None:
         self.startup = Startup()
         self.startup.mark("imports")
         context = ray.train.get_context()
@@ -103,7 +103,7 @@ class Worker:
         self.tracked = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
         self.run = self.tracked if self.rank == 0 else None  # only one writes what all know
         self.step = 0
-        last = ray.train.get_checkpoint()
+        last = ray.train.get_checkpoint() or checkpoint.elsewhere(start, cfg.output)
         with last.as_directory() if last else nullcontext() as folder:
             self.start(Path(folder) if folder else None)
             torch.distributed.barrier()  # inside: the folder goes when the first rank leaves

@@ -94,7 +94,7 @@ def actor_stage(
     )
 
 
-def init(address: str | None, *, training: bool = False) -> None:
+def init(address: str | None, *, training: bool = False, quiet: bool = False) -> None:
     """Join or start Ray, with logs that a person can follow.
 
     Args:
@@ -102,19 +102,20 @@ def init(address: str | None, *, training: bool = False) -> None:
         training: whether Ray Train will run, which watches its workers through the dashboard. A
             Ray that is started here has none otherwise: it takes seconds to start and a few per
             cent of two cores.
+        quiet: whether the workers' lines stay in their logs.
     """
     # Ray Train would print every line of a worker twice: as the worker's, and as its own.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     if ray.is_initialized():
         return
-    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING}
+    logs: dict[str, Any] = {"log_to_driver": not quiet, "logging_level": logging.WARNING}
     if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **logs)
     else:
         # Not a cluster that somebody else left running on this machine.
         cores = max(2, os.cpu_count() or 1)  # fewer would let a job's stages wait for one another
         ray.init(
-            address="local", num_cpus=cores, include_dashboard=training, **quiet,
+            address="local", num_cpus=cores, include_dashboard=training, **logs,
             _system_config=KEEP_WORKERS,
         )  # fmt: skip

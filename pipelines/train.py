@@ -13,12 +13,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import ray.train
+from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
@@ -70,8 +71,20 @@ def last_note(output: str) -> dict[str, Any] | None:
         return checkpoint.parse_note(file.readall())
 
 
-def train(cfg: TrainConfig) -> str:
+def train(
+    cfg: TrainConfig,
+    *,
+    callbacks: Sequence[UserCallback] = (),
+    parent: str | None = None,
+    start: str | None = None,
+) -> str:
     """Run the job; returns the URI of the finished model.
+
+    Args:
+        cfg: what to train.
+        callbacks: of Ray Train, told of every report.
+        parent: id of an MLflow run to show this one below.
+        start: another run's checkpoint to begin with, a path on the output's storage.
 
     Raises:
         ValueError: when it would train the wrong thing.
@@ -82,12 +95,12 @@ def train(cfg: TrainConfig) -> str:
     store_null_prompt(cfg)
     watch.clear(cfg.output)
     params = config.flatten(config.to_dict(cfg))
-    with tracking.run("train", cfg.output, params) as run:
+    with tracking.run("train", cfg.output, params, parent) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         handle = run.handle.__dict__ if run.handle else None
         try:
             with stop_on_request(cfg.output):
-                result = trainer(cfg, handle).fit()
+                result = trainer(cfg, handle, callbacks, start).fit()
         except ray.train.TrainingFailedError as error:
             raise UserError(failure(cfg, error)) from error
         explain(cfg)
@@ -97,7 +110,12 @@ def train(cfg: TrainConfig) -> str:
     return storage.join(cfg.output, MODEL)
 
 
-def trainer(cfg: TrainConfig, handle: dict[str, str] | None) -> Any:
+def trainer(
+    cfg: TrainConfig,
+    handle: dict[str, str] | None,
+    callbacks: Sequence[UserCallback] = (),
+    start: str | None = None,
+) -> Any:
     """Ray Train's, for a run that MLflow knows by ``handle``."""
     filesystem, path = storage.arrow(cfg.output)
     workers = (cfg.min_workers, cfg.workers) if cfg.min_workers else cfg.workers
@@ -111,7 +129,7 @@ def trainer(cfg: TrainConfig, handle: dict[str, str] | None) -> Any:
     # Typed as the older Ray Train, which knows neither ranges of workers nor validation.
     return cast(Any, TorchTrainer)(
         train_loop,
-        train_loop_config={"config": config.to_dict(cfg), "tracking": handle},
+        train_loop_config={"config": config.to_dict(cfg), "tracking": handle, "start": start},
         torch_config=TorchConfig(backend="nccl" if cfg.ray.gpus_per_actor else "gloo"),
         scaling_config=cast(Any, ray.train.ScalingConfig)(
             num_workers=workers,
@@ -123,6 +141,7 @@ def trainer(cfg: TrainConfig, handle: dict[str, str] | None) -> Any:
             name=RUN,
             storage_path=path,
             storage_filesystem=filesystem,
+            callbacks=cast(Any, list(callbacks)),
             failure_config=ray.train.FailureConfig(max_failures=cfg.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=cfg.keep_checkpoints,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
 
-from infra import storage
 from tune.candidates import Candidate
 from tune.front import OBJECTIVES, dominates
-from tune.scores import Scored
-from tune.trial import trial_file
+from tune.trial import recall
 
 
 class Hopeless(tune.Stopper):
@@ -34,9 +33,10 @@ class Hopeless(tune.Stopper):
         if self.seen is None:
             self.seen = {rung: {} for rung in self.rungs}
             for name in self.candidates:
-                where = trial_file(self.output, name)
-                if storage.exists(where):
-                    scored = Scored.load(where)
+                scored = None
+                with suppress(ValueError):  # the trial itself will say so
+                    scored = recall(self.output, name)
+                if scored:
                     self.spent[name] = scored.nfe * len(scored)
                     for rung in self.rungs:
                         if rung <= len(scored):

@@ -37,7 +37,7 @@ from tune.hopeless import Hopeless
 from tune.measure import measure
 from tune.nested import Nested, last_line, reason
 from tune.scores import Scored
-from tune.trial import SolverTrial, trial_file
+from tune.trial import SolverTrial, recall
 
 TUNE, SETTINGS, SUMMARY, CURVATURE = "tune", "settings.json", "search.json", "curvature.json"
 
@@ -165,14 +165,14 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
         errors = run_trials(cfg, todo, steps, run)
         found = {}
         for one in todo:
-            where = trial_file(cfg.output, one.name)
-            if storage.exists(where):
-                found[one.name] = (one, Scored.load(where))
+            scored = None if one.name in errors else recall(cfg.output, one.name)
+            if scored:
+                found[one.name] = (one, scored)
         if not found:
             raise UserError(f"no trial succeeded: {errors}")
         result = conclude(cfg, found, steps[-1], curvature, index) | {
             "fingerprint": fingerprint, "failed": errors,
-            "not_tried": [one.name for one in todo if one.name not in found],
+            "not_tried": [one.name for one in todo if one.name not in found | errors],
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SUMMARY), result)
         page, pictures = report.render(result, palette)
@@ -321,7 +321,7 @@ def conclude(
 def main() -> None:
     cfg = config.parse(SearchSolverConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "data", "output")
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, quiet=True)
     result = search(cfg)
     for direction, choice in result["chosen"].items():
         print(report.sentence(direction, choice))

@@ -7,6 +7,7 @@ still in memory.
 from __future__ import annotations
 
 import time
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from infra import storage
 from pipelines import config
 from pipelines.latents import Manifest, read_manifest, read_row_groups
 from pipelines.synthesize import sample_seed
-from semflow import ConfusionMatrix, SemFlow
+from semflow import ConfusionMatrix, SemFlow, Solver
 from semflow.frechet import pyramid_features
 from tune.candidates import Candidate
 from tune.scores import Scored
@@ -29,6 +30,21 @@ TRIALS = "trials"
 
 def trial_file(output: str, name: str) -> str:
     return storage.join(output, TRIALS, name.replace(" ", "-") + ".npz")
+
+
+def recall(output: str, name: str) -> Scored | None:
+    """What an earlier or interrupted search had found of a candidate, if anything.
+
+    Raises:
+        ValueError: when its file cannot be read.
+    """
+    where = trial_file(output, name)
+    if not storage.exists(where):
+        return None
+    try:
+        return Scored.load(where)
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{where} cannot be read; remove it to try this again") from error
 
 
 class Rows:
@@ -75,10 +91,9 @@ class SolverTrial(tune.Trainable):
     def _start(self, config_: dict[str, Any]) -> None:
         self.candidate = config.from_dict(Candidate, config_["candidate"])
         self.candidate.perturbation.check(self.model.palette)
-        where = trial_file(self.common["output"], self.candidate.name)
-        # What an interrupted search had found of this candidate, if anything.
-        self.parts = [Scored.load(where)] if storage.exists(where) else []
-        self.done = sum(map(len, self.parts))
+        before = recall(self.common["output"], self.candidate.name)
+        self.parts = [before] if before else []
+        self.done = len(before) if before else 0
 
     def step(self) -> dict[str, Any]:
         """Score up to the next rung."""
@@ -106,13 +121,10 @@ class SolverTrial(tune.Trainable):
         """One batch of rows."""
         candidate, model = self.candidate, self.model
         ids = self.rows.ids[batch]
-        started = time.perf_counter()
         if candidate.direction == "segment":
-            result = model.segment_latents(self.rows.x_0[batch], candidate.solver)
-            seconds = time.perf_counter() - started
-            counts = confusions(result.ids, ids, len(model.palette))
-            return Scored(counts, float(result.nfe), seconds / len(ids))
+            return segmented(model, self.rows.x_0[batch], ids, candidate.solver)
         made = []
+        started = time.perf_counter()
         for draw in (0, 1):
             seeds = [sample_seed(0, name, draw) for name in self.rows.names[batch]]
             made.append(
@@ -132,6 +144,15 @@ class SolverTrial(tune.Trainable):
             real=pyramid_features(photos.float().cpu()).numpy(),
             diversity=(one - other).square().mean((1, 2, 3)).sqrt().numpy(),
         )  # fmt: skip
+
+
+def segmented(model: SemFlow, x_0: Tensor, ids: Tensor, solver: Solver | None) -> Scored:
+    """Photos' latents ``[B, C, h, w]`` against their masks ``[B, H, W]``."""
+    started = time.perf_counter()
+    result = model.segment_latents(x_0, solver)
+    seconds = time.perf_counter() - started
+    counts = confusions(result.ids, ids, len(model.palette))
+    return Scored(counts, float(result.nfe), seconds / len(ids))
 
 
 def joined(parts: list[Scored]) -> Scored:

@@ -1,0 +1,78 @@
+"""A training search as one HTML page: what was tried, how it went, and what is worth it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from pipelines.report import template
+from tune import space
+from tune.report import BLUE, GREY, RED, png, signed
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """What came of it, in words."""
+    best, preset, gap = result["best"], result["preset"], result["difference"]
+    verdict = (
+        "the search beats the preset"
+        if gap["low"] > 0
+        else "that is no safe gain over the preset"
+        if gap["value"] > 0
+        else "nothing that was tried beats the preset"
+    )
+    return (
+        f"best: {result['flags']}: mIoU {best['miou']:.3f}, {signed(gap)} from the preset's "
+        f"{preset['miou']:.3f} on the same {result['rows']} rows: {verdict}. One training each: "
+        "another seed may differ by more"
+    )
+
+
+def render(result: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """The page, and its pictures as PNG by name."""
+    trials = sorted(result["trials"], key=lambda t: (-t["step"], -(t["miou"] or 0)))
+    rows = [
+        trial | {
+            "flags": space.flags(trial["values"]),
+            "best": trial["trial"] == result["best"]["trial"],
+            "preset": trial["values"] == result["preset"]["values"],
+            "whole": trial["step"] >= result["steps"],
+        }
+        for trial in trials
+    ]  # fmt: skip
+    pictures = {"trials": draw(rows)}
+    page = template("search_training.html", Path(__file__).parent).render(
+        result=result, rows=rows, sentence=sentence(result),
+        pictures={name: base64.b64encode(data).decode() for name, data in pictures.items()},
+    )  # fmt: skip
+    return page, pictures
+
+
+def draw(rows: list[dict[str, Any]]) -> bytes:
+    """Scores by step, and the last score by each dimension."""
+    keys = list(rows[0]["values"])
+    figure, axes = plt.subplots(1, 1 + len(keys), figsize=(5 + 3.2 * len(keys), 3.8), squeeze=False)
+    first, *others = axes[0]
+    for row in reversed(rows):
+        colour = BLUE if row["best"] else RED if row["preset"] else GREY
+        if row["curve"]:
+            steps, scores = zip(*row["curve"], strict=True)
+            first.plot(steps, scores, color=colour, marker="o", markersize=3,
+                       linewidth=2 if row["best"] else 1)  # fmt: skip
+    first.set_xlabel("step (blue: best, red: preset)")
+    first.set_ylabel("validation mIoU")
+    for axis, key in zip(others, keys, strict=True):
+        for row in rows:
+            value = row["values"][key]
+            if row["miou"] is not None:
+                colour = BLUE if row["best"] else RED if row["preset"] else GREY
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                axis.scatter(value if number else str(value), row["miou"], color=colour,
+                             s=12 + 40 * row["whole"], alpha=0.8)  # fmt: skip
+        values = [row["values"][key] for row in rows]
+        if all(isinstance(v, float) and v > 0 for v in values) and max(values) > 20 * min(values):
+            axis.set_xscale("log")
+        axis.set_xlabel(f"{key} (large: trained to the end)")
+    return png(figure)
