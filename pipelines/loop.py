@@ -264,11 +264,13 @@ class Worker:
             )
 
     def peak_memory(self) -> float:
-        """GiB that the hungriest worker has held at most: of its GPU, or of the machine."""
+        """GiB that the hungriest worker has held at most since the last log line, or, the first
+        time, since it began: of its GPU, or of the machine."""
         if self.device.type == "cuda":
             held = torch.cuda.max_memory_allocated(self.device) / 2**30
+            torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kB on Linux
+            held = resident_peak()
         most = torch.tensor(held, device=self.device)
         torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
         return float(most)
@@ -336,6 +338,16 @@ class Worker:
 
             self.run.model(folder, self.cfg.register_as, **pyfunc.logged())
             self.run.flush()
+
+
+def resident_peak() -> float:
+    """GiB of memory that this process has held at most since the last call."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): forgets the peak
+    except OSError:  # not Linux, or not allowed: since it began
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
 def fed_order(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from ray import tune
 
 from infra import tracking
 from pipelines import config
+
+# Tune would write each result as CSV and TensorBoard events too; MLflow has them.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 
 Children = dict[str, tracking.Run]
 

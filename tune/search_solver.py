@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ray
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 
 from infra import storage, tracking
 from pipelines import config, raydata, settings, sharded
@@ -254,15 +255,16 @@ def run_trials(
                 name=name, storage_path=path, storage_filesystem=filesystem, verbose=0,
                 stop=Hopeless(cfg.output, todo, steps, cfg.nfe),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[Progress(len(todo)), Nested(run, "samples")],
+                callbacks=[
+                    Progress(len(todo)), Nested(run, "samples"), cast(Any, JsonLoggerCallback)()
+                ],
             ),
         )  # fmt: skip
     results = tuner.fit()
     failed = {}
     for i in range(len(results)):
-        error, tried = results[i].error, results[i].config or {}
-        if error:
-            failed[tried["candidate"]["name"]] = last_line(str(error))
+        if error := results[i].error:
+            failed[todo[i].name] = last_line(str(error))  # in the order they were given
     return failed
 
 

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ray
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
@@ -200,7 +201,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name=TUNE, storage_path=path, storage_filesystem=filesystem, verbose=0,
-                callbacks=[Progress(dimensions, common.steps)],
+                callbacks=[Progress(dimensions, common.steps), cast(Any, JsonLoggerCallback)()],
             ),
         )  # fmt: skip
     results = tuner.fit()

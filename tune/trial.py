@@ -99,14 +99,16 @@ class SolverTrial(tune.Trainable):
         """Score up to the next rung."""
         rungs = self.common["rungs"]
         until = next((rung for rung in rungs if rung > self.done), rungs[-1])
+        fresh = self.done < until
         while self.done < until:
             batch = slice(self.done, min(self.done + self.common["batch_size"], until))
             self.parts.append(self.score(batch))
             self.done = batch.stop
         found = joined(self.parts)
         last = until == rungs[-1]
-        found.save(trial_file(self.common["output"], self.candidate.name))
-        return {"name": self.candidate.name, **found.summary(), "whole": last,
+        if fresh:
+            found.save(trial_file(self.common["output"], self.candidate.name))
+        return {"name": self.candidate.name, **found.summary(), "whole": last, "done": last,
                 "spent_nfe": found.nfe * len(found)}  # fmt: skip
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:

@@ -3,8 +3,10 @@
     python -m tests.benchmarks.memory --data out/demo/latents --output out/memory
 
 A few real steps of ``pipelines/train.py`` each; what it logs as ``peak_memory_gib`` is the resident
-memory of the hungriest worker (with --ray.gpus-per-actor, its GPU's). The parameters are in fp32:
-weights and gradients take 4 bytes each of them, the two moments 8, the average 4.
+memory of the hungriest worker (with --ray.gpus-per-actor, its GPU's): until the end of the first
+step, when every worker builds the whole model before it gives parts of it away, and after it. The
+parameters are in fp32: weights and gradients take 4 bytes each of them, the two moments 8, the
+average 4.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Args:
     output: str = "out/memory"
 
 
-def peak(args: Args, home: Path, stage: int) -> float:
+def peaks(args: Args, home: Path, stage: int) -> tuple[float, float]:
+    """Until the end of the first step, and after it."""
     output = home / f"run-{stage}"
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
     result = subprocess.run(
@@ -51,7 +54,8 @@ def peak(args: Args, home: Path, stage: int) -> float:
     )  # fmt: skip
     if result.returncode:
         sys.exit(result.stdout[-3000:] + result.stderr[-3000:])
-    return max(metric.value for metric in history(output, "peak_memory_gib"))
+    found = {metric.step: metric.value for metric in history(output, "peak_memory_gib")}
+    return found.pop(1), max(found.values())
 
 
 def main() -> None:
@@ -60,14 +64,15 @@ def main() -> None:
     print(f"{args.velocity}: {parameters / 1e6:.0f} M parameters, 4 bytes of each are "
           f"{parameters * 4 / 2**30:.2f} GiB")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="semflow-memory-") as home:
-        peaks = {}
+        gib = {}
         for stage in STAGES:
-            peaks[stage] = peak(args, Path(home), stage)
-            print(f"ZeRO {stage}   {peaks[stage]:.2f} GiB", flush=True)
+            gib[stage] = peaks(args, Path(home), stage)
+            first, later = gib[stage]
+            print(f"ZeRO {stage}   {later:.2f} GiB, at the start {first:.2f}", flush=True)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.json").write_text(
-        json.dumps(vars(args) | {"parameters": parameters, "gib": peaks}, indent=2)
+        json.dumps(vars(args) | {"parameters": parameters, "gib": gib}, indent=2)
     )
 
 
