@@ -38,7 +38,7 @@ def grid_name(direction: Direction, solver: Solver) -> str:
     return f"{direction} {solver.name} {solver.steps}"
 
 
-def learnable(direction: Direction, names: tuple[SolverName, ...], max_nfe: int) -> list[Solver]:
+def learnable(names: tuple[SolverName, ...], max_nfe: int) -> list[Solver]:
     """Solvers whose grids are worth learning: two to five steps."""
     tried = [Solver(name=name, steps=steps) for name in names if name != "dopri5"
              for steps in LEARNED_STEPS]  # fmt: skip

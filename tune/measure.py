@@ -21,16 +21,16 @@ REFERENCE = 16
 
 @torch.inference_mode()
 def measure(
-    model: str, data: str, split: str, samples: int, wanted: list[tuple[Direction, Solver]]
+    model: str, data: str, split: str, samples: int, direction: Direction, wanted: list[Solver]
 ) -> dict[str, Any]:
-    """Follow a split's last ``samples`` rows through a model, either way.
+    """Follow a split's last ``samples`` rows through a model, towards masks or towards images.
 
     The last ones, since trials are scored on the first: where the split has more than both take,
     grids are not judged on what they were learned from.
 
     Returns:
         JSON: ``grids`` by name for the ``wanted`` solvers, and ``flow`` with the straightness and
-        the turning by time of each direction.
+        the turning by time.
     """
     with storage.local_folder(model) as folder:
         net = SemFlow.load(folder)
@@ -38,28 +38,28 @@ def measure(
     manifest = read_manifest(data)
     rows = Rows(manifest, split, manifest.split(split).rows)
     last = slice(max(0, len(rows) - samples), None)
-    seeds = [sample_seed(0, name, 0) for name in rows.names[last]]
-    pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids[last]), seeds)
-    x_1 = net.autoencoder.encode(pictures.to(net.device)).mean
+    if direction == "segment":
+        x, ends = rows.x_0[last].to(net.device), (0.0, 1.0)
+    else:
+        seeds = [sample_seed(0, name, 0) for name in rows.names[last]]
+        pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids[last]), seeds)
+        x, ends = net.autoencoder.encode(pictures.to(net.device)).mean.float(), (1.0, 0.0)
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         return cast(Tensor, net.velocity(x, t).float())
 
-    found: dict[str, Any] = {"flow": {}, "grids": {}, "samples": len(seeds)}
-    for direction, x, ends in (
-        ("segment", rows.x_0[last].to(net.device), (0.0, 1.0)),
-        ("synthesize", x_1.float(), (1.0, 0.0)),
-    ):
-        way = follow(field, x, *ends, steps=REFERENCE)
-        curvature = Curvature.of(way)
-        times, turning = curvature.by_time
-        off = (curvature.off_chord / curvature.distance).tolist()
-        found["flow"][direction] = {
+    way = follow(field, x, *ends, steps=REFERENCE)
+    curvature = Curvature.of(way)
+    times, turning = curvature.by_time
+    grids = {
+        grid_name(direction, solver): [round(t, 4) for t in fit_grid(field, way, curvature, solver)]
+        for solver in wanted
+    }
+    return {
+        "grids": grids,
+        "flow": {
             "straightness": curvature.straightness, "times": times, "turning": turning,
-            "off_chord_times": curvature.times, "off_chord": off,
-        }  # fmt: skip
-        for wish, solver in wanted:
-            if wish == direction:
-                grid = fit_grid(field, way, curvature, solver)
-                found["grids"][grid_name(wish, solver)] = [round(t, 4) for t in grid]
-    return found
+            "off_chord_times": curvature.times,
+            "off_chord": (curvature.off_chord / curvature.distance).tolist(),
+        },
+    }  # fmt: skip

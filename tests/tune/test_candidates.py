@@ -33,7 +33,7 @@ def test_candidates_begin_with_the_paper_and_stay_within_their_evaluations():
     assert len({one.name for one in found}) == len(found)
     learned = {one.name: one.solver for one in found}["segment euler 3 learned"]
     assert (learned.steps, learned.grid) == (3, (0.0, 0.2, 0.4, 1.0))
-    wanted = learnable("segment", ("euler", "midpoint", "dopri5"), 6)
+    wanted = learnable(("euler", "midpoint", "dopri5"), 6)
     assert {(one.name, one.steps) for one in wanted} == {
         ("euler", 2), ("euler", 3), ("euler", 4), ("euler", 5), ("midpoint", 2), ("midpoint", 3)
     }  # fmt: skip
