@@ -109,7 +109,8 @@ class Evaluator(Predictor):
         made_at = time.perf_counter()
         again = model.segment(made.images, self.segment)
         there = model.flow(x_0, 0.0, 1.0, self.segment)
-        back = model.flow(there.x, 1.0, 0.0, self.synthesize)
+        twin = there.twin if self.segment == self.synthesize else None
+        back = model.flow(there.x, 1.0, 0.0, self.synthesize, twin)
         images = model.autoencoder.decode(x_0)
         returned = model.autoencoder.decode(back.x).clamp(-1, 1)
         confusion, agreement = ConfusionMatrix(classes), ConfusionMatrix(classes)

@@ -99,13 +99,19 @@ class SemFlow(nn.Module):
     def device(self) -> torch.device:
         return next(self.velocity.parameters()).device
 
-    def flow(self, x: Tensor, t_0: float, t_1: float, solver: Solver) -> Solution:
-        """Carry latents ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask."""
+    def flow(
+        self, x: Tensor, t_0: float, t_1: float, solver: Solver, twin: Tensor | None = None
+    ) -> Solution:
+        """Carry latents ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask.
+
+        With reversible-heun and the ``twin`` of the solution that arrived at ``x``, the way back
+        ends where that one began.
+        """
 
         def field(x: Tensor, t: Tensor) -> Tensor:
             return cast(Tensor, self.velocity(x, t).float())
 
-        return integrate(field, x.float(), t_0, t_1, solver)
+        return integrate(field, x.float(), t_0, t_1, solver, twin)
 
     @torch.inference_mode()
     def segment(self, images: Tensor, solver: Solver | None = None) -> Segmentation:
