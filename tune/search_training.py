@@ -124,7 +124,9 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
         run.dataset(cfg.data, manifest.fingerprint)
         trials = run_trials(cfg, common, dimensions, run)
         own = space.current(common, dimensions)
-        result = conclude(cfg, common, trials, own) | {"fingerprint": fingerprint}
+        result = conclude(cfg, common, trials, own) | {
+            "fingerprint": fingerprint, "log": [one.key for one in dimensions if one.log],
+        }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SUMMARY), result)
         page, pictures = trainreport.render(result)
         storage.write_bytes(storage.join(cfg.output, "report.html"), page.encode())

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from pipelines.report import template
 from tune import space
@@ -42,7 +44,7 @@ def render(result: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         }
         for trial in trials
     ]  # fmt: skip
-    pictures = {"trials": draw(rows)}
+    pictures = {"trials": draw(rows, result["log"])}
     page = template("search_training.html", Path(__file__).parent).render(
         result=result, rows=rows, sentence=sentence(result),
         pictures={name: base64.b64encode(data).decode() for name, data in pictures.items()},
@@ -50,8 +52,8 @@ def render(result: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
     return page, pictures
 
 
-def draw(rows: list[dict[str, Any]]) -> bytes:
-    """Scores by step, and the last score by each dimension."""
+def draw(rows: list[dict[str, Any]], log: list[str]) -> bytes:
+    """Scores by step, and the last score by each dimension, those of ``log`` by their scale."""
     keys = list(rows[0]["values"])
     figure, axes = plt.subplots(1, 1 + len(keys), figsize=(5 + 3.2 * len(keys), 3.8), squeeze=False)
     first, *others = axes[0]
@@ -61,7 +63,15 @@ def draw(rows: list[dict[str, Any]]) -> bytes:
             steps, scores = zip(*row["curve"], strict=True)
             first.plot(steps, scores, color=colour, marker="o", markersize=3,
                        linewidth=2 if row["best"] else 1)  # fmt: skip
-    first.set_xlabel("step (blue: best, red: preset)")
+    first.set_xlabel("step")
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", markersize=size, label=label)
+        for colour, size, label in (
+            (BLUE, 7, "best"), (RED, 4, "preset"), (GREY, 7, "trained to the end"),
+            (GREY, 4, "ended early"),
+        )
+    ]  # fmt: skip
+    first.legend(handles=handles, fontsize=8)
     first.set_ylabel("validation mIoU")
     for axis, key in zip(others, keys, strict=True):
         for row in rows:
@@ -71,8 +81,10 @@ def draw(rows: list[dict[str, Any]]) -> bytes:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 axis.scatter(value if number else str(value), row["miou"], color=colour,
                              s=12 + 40 * row["whole"], alpha=0.8)  # fmt: skip
-        values = [row["values"][key] for row in rows]
-        if all(isinstance(v, float) and v > 0 for v in values) and max(values) > 20 * min(values):
+        if key in log:
             axis.set_xscale("log")
-        axis.set_xlabel(f"{key} (large: trained to the end)")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel(key)
     return png(figure)
