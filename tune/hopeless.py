@@ -10,6 +10,7 @@ from ray import tune
 
 from tune.candidates import Candidate
 from tune.front import OBJECTIVES, dominates
+from tune.scores import Scored
 from tune.trial import recall
 
 
@@ -60,6 +61,35 @@ class Hopeless(tune.Stopper):
         """Whether the evaluations that were allowed are spent."""
         self._recall()
         return self.budget is not None and sum(self.spent.values()) >= self.budget
+
+
+def settled(
+    found: Mapping[str, tuple[Candidate, Scored]], rungs: list[int]
+) -> dict[str, tuple[Candidate, Scored]]:
+    """Trials with what they had found when they first were hopeless, had all run side by side.
+
+    Which trials are ended while a search runs depends on who came first, and that on the machine.
+    What is reported shall not: a trial that went on, since the one that beats it came later, is
+    cut to the look at which it was beaten.
+    """
+    ended: dict[str, int] = {}
+    for rung in rungs:
+        peers = {
+            name: (candidate, scored.first(rung).summary())
+            for name, (candidate, scored) in found.items()
+            if name not in ended and len(scored) >= rung
+        }
+        for name, (mine, summary) in peers.items():
+            if not mine.paper and any(
+                other.direction == mine.direction and beats(theirs, summary, mine)
+                for peer, (other, theirs) in peers.items()
+                if peer != name
+            ):
+                ended[name] = rung
+    return {
+        name: (candidate, scored.first(ended.get(name, len(scored))))
+        for name, (candidate, scored) in found.items()
+    }
 
 
 def beats(one: Mapping[str, float], other: Mapping[str, float], candidate: Candidate) -> bool:

@@ -34,7 +34,7 @@ from semflow.solvers import SolverName
 from tune import report
 from tune.candidates import Candidate, Direction, Grids, learnable, perturbations, solvers
 from tune.front import Choice, choose
-from tune.hopeless import Hopeless
+from tune.hopeless import Hopeless, settled
 from tune.measure import measure
 from tune.nested import Nested, last_line, reason
 from tune.scores import Scored
@@ -171,6 +171,7 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
                 found[one.name] = (one, scored)
         if not found:
             raise UserError(f"no trial succeeded: {errors}")
+        found = settled(found, steps)
         result = conclude(cfg, found, steps[-1], curvature, index) | {
             "fingerprint": fingerprint, "failed": errors,
             "not_tried": [one.name for one in todo if one.name not in found | errors],

@@ -4,7 +4,7 @@ import pytest
 from semflow import Perturbation, Solver, make_palette
 from tune.candidates import Candidate, learnable, perturbations, solvers
 from tune.front import choose, dominates, pareto
-from tune.hopeless import Hopeless
+from tune.hopeless import Hopeless, settled
 from tune.scores import Scored
 from tune.trial import trial_file
 
@@ -94,6 +94,18 @@ def test_only_what_is_beaten_by_more_than_chance_is_stopped(tmp_path):
     assert watch("2", report(dear, 0.7, 16, seed=1)), "dearer and worse"
     assert not watch("3", report(paper, 0.5, 16, seed=2)), "all are held against it"
     assert not watch("1", report(cheap, 0.3, 32)), "cheaper: on the front however bad"
+
+
+def test_what_is_reported_does_not_depend_on_who_came_first():
+    cheap, dear, paper = candidate("a", 1), candidate("b", 4), candidate("p", 25, paper=True)
+    good, bad = Scored(trial(0.9), nfe=1), Scored(trial(0.7, seed=1), nfe=4)
+    late = {"a": (cheap, good), "b": (dear, bad), "p": (paper, Scored(trial(0.6), nfe=25))}
+    early = late | {"b": (dear, bad.first(16))}
+    one, other = (
+        {name: len(scored) for name, (_, scored) in settled(found, [16, 32]).items()}
+        for found in (late, early)
+    )
+    assert one == other == {"a": 32, "b": 16, "p": 32}
 
 
 def test_a_search_that_goes_on_knows_what_trials_had_found(tmp_path):
