@@ -273,9 +273,12 @@ def run_trials(
         )  # fmt: skip
     results = tuner.fit()
     failed = {}
+    # A restored search has its trials in another order, and a result of a trial that could not
+    # even start has no configuration: Tune's own trials have both.
+    tried = cast(Any, results)._experiment_analysis.trials
     for i in range(len(results)):
         if error := results[i].error:
-            failed[todo[i].name] = last_line(str(error))  # in the order they were given
+            failed[tried[i].config["candidate"]["name"]] = last_line(str(error))
     return failed
 
 

@@ -222,7 +222,7 @@ def run_trials(
             "miou": last.get(SCORE), "curve": curve, "output": last.get("output"),
             "error": last_line(str(result.error)) if result.error else None,
         })  # fmt: skip
-    return found
+    return sorted(found, key=lambda one: str(one["trial"]))  # a restored search has another order
 
 
 def strategy(
