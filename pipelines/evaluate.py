@@ -212,11 +212,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, "report.json"), result)
         page, images = report.render(result, shown, manifest.palette)
-        storage.write_bytes(storage.join(cfg.output, "report.html"), page.encode())
-        for name, png in images.items():
-            storage.write_bytes(storage.join(cfg.output, f"{name}.png"), png)
-            run.picture(name, png)
-        run.file("report.html", page.encode())
+        report.publish(run, cfg.output, page, images)
         run.artifact_json("report.json", result)
         run.metrics(report.headline(result))
     return result

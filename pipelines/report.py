@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
+from infra import storage, tracking
 from pipelines import pictures
 from pipelines.pixels import png
 from semflow import Palette
@@ -60,9 +61,23 @@ def render(
         result=result,
         headline=headline(result),
         classes=classes,
-        pictures={name: base64.b64encode(png).decode() for name, png in images.items()},
+        pictures=embedded(images),
     )
     return page, images
+
+
+def embedded(images: dict[str, bytes]) -> dict[str, str]:
+    """Pictures as a page holds them: base64."""
+    return {name: base64.b64encode(data).decode() for name, data in images.items()}
+
+
+def publish(run: tracking.Run, output: str, page: str, images: dict[str, bytes]) -> None:
+    """Write a page and its pictures to ``output``, and give them to MLflow."""
+    storage.write_bytes(storage.join(output, "report.html"), page.encode())
+    run.file("report.html", page.encode())
+    for name, data in images.items():
+        storage.write_bytes(storage.join(output, f"{name}.png"), data)
+        run.picture(name, data)
 
 
 def template(name: str, folder: Path = Path(__file__).parent) -> Template:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
 
-from pipelines.report import template
+from pipelines.report import embedded, template
 from semflow import Palette
 from tune.front import pareto
 
@@ -54,7 +53,7 @@ def render(result: dict[str, Any], palette: Palette) -> tuple[str, dict[str, byt
     page = template("search.html", Path(__file__).parent).render(
         result=result, tables=tables, titles=TITLES,
         sentences={name: sentence(name, choice) for name, choice in result["chosen"].items()},
-        pictures={name: base64.b64encode(png).decode() for name, png in pictures.items()},
+        pictures=embedded(pictures),
     )  # fmt: skip
     return page, pictures
 

@@ -27,6 +27,7 @@ from infra import storage, tracking
 from pipelines import config, raydata, settings, sharded
 from pipelines.config import RayOptions, UserError
 from pipelines.latents import read_manifest
+from pipelines.report import publish
 from pipelines.settings import Settings
 from semflow import Palette, Solver
 from semflow.sampler import Defaults
@@ -178,11 +179,7 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SUMMARY), result)
         page, pictures = report.render(result, palette)
-        storage.write_bytes(storage.join(cfg.output, "report.html"), page.encode())
-        run.file("report.html", page.encode())
-        for name, png in pictures.items():
-            storage.write_bytes(storage.join(cfg.output, f"{name}.png"), png)
-            run.picture(name, png)
+        publish(run, cfg.output, page, pictures)
         run.artifact_json(SETTINGS, storage.read_json(storage.join(cfg.output, SETTINGS)))
         run.metrics(
             {f"{direction}_{key}": value

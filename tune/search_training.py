@@ -33,6 +33,7 @@ from pipelines.config import RayOptions, UserError
 from pipelines.latents import read_manifest
 from pipelines.model import MODEL
 from pipelines.presets import TRAIN
+from pipelines.report import publish
 from pipelines.train import resources, train
 from pipelines.trainconfig import TrainConfig
 from semflow.sampler import INDEX
@@ -129,11 +130,7 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SUMMARY), result)
         page, pictures = trainreport.render(result)
-        storage.write_bytes(storage.join(cfg.output, "report.html"), page.encode())
-        run.file("report.html", page.encode())
-        for name, png in pictures.items():
-            storage.write_bytes(storage.join(cfg.output, f"{name}.png"), png)
-            run.picture(name, png)
+        publish(run, cfg.output, page, pictures)
         run.metrics({"best_miou": result["best"]["miou"], "preset_miou": result["preset"]["miou"]})
     return result
 

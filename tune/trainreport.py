@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from pipelines.report import template
+from pipelines.report import embedded, template
 from tune import space
 from tune.report import BLUE, GREY, RED, png, signed
 
@@ -47,7 +46,7 @@ def render(result: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
     pictures = {"trials": draw(rows, result["log"])}
     page = template("search_training.html", Path(__file__).parent).render(
         result=result, rows=rows, sentence=sentence(result),
-        pictures={name: base64.b64encode(data).decode() for name, data in pictures.items()},
+        pictures=embedded(pictures),
     )  # fmt: skip
     return page, pictures
 
