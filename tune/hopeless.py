@@ -50,12 +50,7 @@ class Hopeless(tune.Stopper):
         peers = self._recall()[rung]
         peers[name] = result
         self.spent[name] = result["spent_nfe"]
-        mine = self.candidates[name]
-        return not mine.paper and any(
-            self.candidates[other].direction == mine.direction and beats(theirs, result, mine)
-            for other, theirs in peers.items()
-            if other != name
-        )
+        return beaten(name, peers, self.candidates)
 
     def stop_all(self) -> bool:
         """Whether the evaluations that were allowed are spent."""
@@ -72,24 +67,31 @@ def settled(
     What is reported shall not: a trial that went on, since the one that beats it came later, is
     cut to the look at which it was beaten.
     """
+    candidates = {name: candidate for name, (candidate, _) in found.items()}
     ended: dict[str, int] = {}
     for rung in rungs:
         peers = {
-            name: (candidate, scored.first(rung).summary())
-            for name, (candidate, scored) in found.items()
+            name: scored.first(rung).summary()
+            for name, (_, scored) in found.items()
             if name not in ended and len(scored) >= rung
         }
-        for name, (mine, summary) in peers.items():
-            if not mine.paper and any(
-                other.direction == mine.direction and beats(theirs, summary, mine)
-                for peer, (other, theirs) in peers.items()
-                if peer != name
-            ):
-                ended[name] = rung
+        ended |= {name: rung for name in peers if beaten(name, peers, candidates)}
     return {
         name: (candidate, scored.first(ended.get(name, len(scored))))
         for name, (candidate, scored) in found.items()
     }
+
+
+def beaten(
+    name: str, peers: Mapping[str, Mapping[str, float]], candidates: Mapping[str, Candidate]
+) -> bool:
+    """Whether one of its peers, after as many samples, leaves a trial no hope."""
+    mine = candidates[name]
+    return not mine.paper and any(
+        candidates[other].direction == mine.direction and beats(theirs, peers[name], mine)
+        for other, theirs in peers.items()
+        if other != name
+    )
 
 
 def beats(one: Mapping[str, float], other: Mapping[str, float], candidate: Candidate) -> bool:

@@ -56,10 +56,7 @@ class Scored:
         if len(self.features) < 2:
             return float("nan")
         rows = slice(None) if index is None else index
-        return frechet_distance(torch.from_numpy(self.features[rows]), self._real())
-
-    def _real(self) -> torch.Tensor:
-        return torch.from_numpy(self.real)
+        return frechet_distance(torch.from_numpy(self.features[rows]), torch.from_numpy(self.real))
 
     def summary(self) -> dict[str, float]:
         """The figures, with standard errors."""
