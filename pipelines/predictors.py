@@ -70,15 +70,20 @@ class ModelOptions:
     """Of the velocity model; latents and the solver stay float32."""
 
 
+def load_model(model: str) -> SemFlow:
+    """The SemFlow folder at URI ``model``, on this process's GPU, or on the CPU."""
+    with storage.local_folder(model) as folder:
+        loaded = SemFlow.load(folder)
+    return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Predictor:
     """A model in an actor, loaded once."""
 
     def __init__(self, model: str, options: ModelOptions) -> None:
         """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU."""
-        with storage.local_folder(model) as folder:
-            self.model = SemFlow.load(folder)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device)
+        self.model = load_model(model)
+        self.device = self.model.device
         self.bf16 = options.precision == "bf16"
 
     def autocast(self) -> Any:

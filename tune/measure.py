@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from infra import storage
 from pipelines.latents import read_manifest
+from pipelines.predictors import load_model
 from pipelines.synthesize import sample_seed
-from semflow import SemFlow, Solver
+from semflow import Solver
 from semflow.curvature import Curvature, fit_grid, follow
 from tune.candidates import Direction, grid_name
 from tune.trial import Rows
@@ -32,17 +32,14 @@ def measure(
         JSON: ``grids`` by name for the ``wanted`` solvers, and ``flow`` with the straightness and
         the turning by time.
     """
-    with storage.local_folder(model) as folder:
-        net = SemFlow.load(folder)
-    net.to("cuda" if torch.cuda.is_available() else "cpu")
+    net = load_model(model)
     manifest = read_manifest(data)
-    rows = Rows(manifest, split, manifest.split(split).rows)
-    last = slice(max(0, len(rows) - samples), None)
+    rows = Rows(manifest, split, samples, skip=max(0, manifest.split(split).rows - samples))
     if direction == "segment":
-        x, ends = rows.x_0[last].to(net.device), (0.0, 1.0)
+        x, ends = rows.x_0.to(net.device), (0.0, 1.0)
     else:
-        seeds = [sample_seed(0, name, 0) for name in rows.names[last]]
-        pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids[last]), seeds)
+        seeds = [sample_seed(0, name, 0) for name in rows.names]
+        pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids), seeds)
         x, ends = net.autoencoder.encode(pictures.to(net.device)).mean.float(), (1.0, 0.0)
 
     def field(x: Tensor, t: Tensor) -> Tensor:

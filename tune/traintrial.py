@@ -16,9 +16,9 @@ from ray.util.queue import Empty, Queue
 from infra import storage
 from pipelines import config
 from pipelines.latents import read_manifest
+from pipelines.predictors import load_model
 from pipelines.train import train
 from pipelines.trainconfig import TrainConfig
-from semflow import SemFlow
 from tune import space
 from tune.scores import Scored
 from tune.trial import Rows, joined, segmented
@@ -93,8 +93,7 @@ def trial_output(output: str, trial: str, values: dict[str, Any]) -> str:
 @torch.inference_mode()
 def score_model(model: str, data: str, split: str, limit: int, batch_size: int = 32) -> Scored:
     """How well a finished model segments a split's first rows, sample by sample."""
-    with storage.local_folder(model) as folder:
-        net = SemFlow.load(folder)
+    net = load_model(model)
     rows = Rows(read_manifest(data), split, limit)
     return joined(
         [

@@ -18,6 +18,7 @@ from torch import Tensor
 from infra import storage
 from pipelines import config
 from pipelines.latents import Manifest, read_manifest, read_row_groups
+from pipelines.predictors import load_model
 from pipelines.synthesize import sample_seed
 from semflow import ConfusionMatrix, SemFlow, Solver
 from semflow.frechet import pyramid_features
@@ -50,16 +51,18 @@ def recall(output: str, name: str) -> Scored | None:
 class Rows:
     """Rows of a latent dataset: ids [N, H, W], image latents [N, C, h, w] and names."""
 
-    def __init__(self, manifest: Manifest, split: str, limit: int) -> None:
+    def __init__(self, manifest: Manifest, split: str, limit: int, skip: int = 0) -> None:
+        """Read ``limit`` rows of a split after the first ``skip``, and no row group without any."""
         parts: dict[str, list[Any]] = {"id": [], "image_mean": [], "mask": []}
-        left = limit
+        before = 0
         for shard in manifest.split(split).shards:
             for group, rows in enumerate(shard.row_groups):
-                if left > 0:
+                mine = slice(max(0, skip - before), min(rows, skip + limit - before))
+                if mine.start < mine.stop:
                     table = read_row_groups(manifest.shard_uri(shard), [group], list(parts))
                     for name, values in parts.items():
-                        values.extend(table[name][: min(left, rows)])
-                    left -= rows
+                        values.extend(table[name][mine])
+                before += rows
         self.names = [str(name) for name in parts["id"]]
         self.x_0 = torch.from_numpy(np.stack(parts["image_mean"])).float()
         self.ids = torch.from_numpy(np.stack(parts["mask"]))
@@ -76,9 +79,7 @@ class SolverTrial(tune.Trainable):
         common = config["common"]
         if common["threads"]:
             torch.set_num_threads(common["threads"])
-        with storage.local_folder(common["model"]) as folder:
-            self.model = SemFlow.load(folder)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = load_model(common["model"])
         self.rows = Rows(read_manifest(common["data"]), common["split"], common["rungs"][-1])
         self.common = common
         self._start(config)
