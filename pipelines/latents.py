@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from infra import storage
@@ -84,6 +85,11 @@ class Manifest:
 
     def shard_uri(self, shard: Shard) -> str:
         return storage.join(self.uri, shard.path)
+
+    @property
+    def judged(self) -> str:
+        """The split that models are judged on: 'val', or the last one."""
+        return "val" if "val" in self.splits else list(self.splits)[-1]
 
     def split(self, name: str) -> Split:
         """A split by name.
@@ -193,6 +199,29 @@ def to_numpy(table: pa.Table) -> dict[str, NDArray[Any]]:
         else:
             result[field.name] = column.to_numpy(zero_copy_only=False)
     return result
+
+
+class Rows:
+    """Some rows of a split: names, image latents ``x_0`` [N, C, h, w] and ``ids`` [N, H, W]."""
+
+    def __init__(self, manifest: Manifest, split: str, limit: int, skip: int = 0) -> None:
+        """Read ``limit`` rows after the first ``skip``, and no row group without any."""
+        parts: dict[str, list[Any]] = {"id": [], "image_mean": [], "mask": []}
+        before = 0
+        for shard in manifest.split(split).shards:
+            for group, rows in enumerate(shard.row_groups):
+                mine = slice(max(0, skip - before), min(rows, skip + limit - before))
+                if mine.start < mine.stop:
+                    table = read_row_groups(manifest.shard_uri(shard), [group], list(parts))
+                    for name, values in parts.items():
+                        values.extend(table[name][mine])
+                before += rows
+        self.names = [str(name) for name in parts["id"]]
+        self.x_0 = torch.from_numpy(np.stack(parts["image_mean"])).float()
+        self.ids = torch.from_numpy(np.stack(parts["mask"]))
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def dataset_fingerprint(recipe: str, splits: Mapping[str, Split]) -> str:

@@ -6,14 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import ray.train
 import torch
 from torch import Tensor
 
 from infra import storage, tracking
 from pipelines import config, pictures
-from pipelines.latents import Manifest, read_manifest, read_row_groups
+from pipelines.latents import Manifest, Rows, read_manifest
 from pipelines.model import of_checkpoint
 from pipelines.trainconfig import TrainConfig
 from semflow import ConfusionMatrix, SemFlow, Solver
@@ -38,32 +37,15 @@ class Samples(NamedTuple):
     back: Tensor  # the same places, on the way from the mask to the image
 
 
-def read_rows(manifest: Manifest, split: str, limit: int) -> tuple[Tensor, Tensor]:
-    """The first ``limit`` rows of a split: image latents ``[N, C, h, w]``, ids ``[N, H, W]``."""
-    latents, ids, seen = [], [], 0
-    for shard in manifest.split(split).shards:
-        for group, rows in enumerate(shard.row_groups):
-            if seen >= limit:
-                break
-            table = read_row_groups(manifest.shard_uri(shard), [group], ["image_mean", "mask"])
-            latents.append(table["image_mean"])
-            ids.append(table["mask"])
-            seen += rows
-    return (
-        torch.from_numpy(np.concatenate(latents)[:limit]).float(),
-        torch.from_numpy(np.concatenate(ids)[:limit]),
-    )
-
-
 def validate(
     model: SemFlow, manifest: Manifest, cfg: TrainConfig, rank: int = 0, world: int = 1
 ) -> tuple[dict[str, float], Samples | None]:
-    """Score the first rows of the last split; all of ``world`` ranks call it and get the score.
+    """Score the first rows of the split for it; all of ``world`` ranks call it and get the score.
 
     Only rank 0 gets samples to look at.
     """
-    split = "val" if "val" in manifest.splits else list(manifest.splits)[-1]
-    latents, ids = read_rows(manifest, split, cfg.validate_rows)
+    rows = Rows(manifest, manifest.judged, cfg.validate_rows)
+    latents, ids = rows.x_0, rows.ids
     confusion = ConfusionMatrix(len(manifest.palette))
     samples = None
     with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.precision == "bf16"):

@@ -99,6 +99,10 @@ class SemFlow(nn.Module):
     def device(self) -> torch.device:
         return next(self.velocity.parameters()).device
 
+    def field(self, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity ``[B, C, h, w]`` at latents ``x`` and times ``t`` ``[B]``, in float32."""
+        return cast(Tensor, self.velocity(x, t).float())
+
     def flow(
         self, x: Tensor, t_0: float, t_1: float, solver: Solver, twin: Tensor | None = None
     ) -> Solution:
@@ -107,11 +111,7 @@ class SemFlow(nn.Module):
         With reversible-heun and the ``twin`` of the solution that arrived at ``x``, the way back
         ends where that one began.
         """
-
-        def field(x: Tensor, t: Tensor) -> Tensor:
-            return cast(Tensor, self.velocity(x, t).float())
-
-        return integrate(field, x.float(), t_0, t_1, solver, twin)
+        return integrate(self.field, x.float(), t_0, t_1, solver, twin)
 
     @torch.inference_mode()
     def segment(self, images: Tensor, solver: Solver | None = None) -> Segmentation:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from pipelines.latents import read_manifest
+from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
 from pipelines.synthesize import sample_seed
 from semflow import Solver
 from semflow.curvature import Curvature, fit_grid, follow
 from tune.candidates import Direction, grid_name
-from tune.trial import Rows
 
 REFERENCE = 16
 """Steps of Heun's method that stand for the exact way."""
@@ -42,18 +40,15 @@ def measure(
         pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids), seeds)
         x, ends = net.autoencoder.encode(pictures.to(net.device)).mean.float(), (1.0, 0.0)
 
-    def field(x: Tensor, t: Tensor) -> Tensor:
-        return cast(Tensor, net.velocity(x, t).float())
-
-    way = follow(field, x, *ends, steps=REFERENCE)
+    way = follow(net.field, x, *ends, steps=REFERENCE)
     curvature = Curvature.of(way)
     times, turning = curvature.by_time
-    grids = {
-        grid_name(direction, solver): [round(t, 4) for t in fit_grid(field, way, curvature, solver)]
+    fitted = {
+        grid_name(direction, solver): fit_grid(net.field, way, curvature, solver)
         for solver in wanted
     }
     return {
-        "grids": grids,
+        "grids": {name: [round(t, 4) for t in grid] for name, grid in fitted.items()},
         "flow": {
             "straightness": curvature.straightness, "times": times, "turning": turning,
             "off_chord_times": curvature.times,

@@ -37,8 +37,7 @@ class Nested(tune.Callback):
     def child(self, trial: Any) -> tracking.Run:
         if trial.trial_id not in self.children:
             handle = tracking.Handle(tracking.tracking_uri(), self.run_id) if self.run_id else None
-            name = trial_name(trial)
-            child = tracking.Run(handle, self.job).child(name)
+            child = tracking.Run(handle, self.job).child(trial.config["candidate"]["name"])
             child.params(config.flatten({k: v for k, v in trial.config.items() if k != "common"}))
             self.children[trial.trial_id] = child
         return self.children[trial.trial_id]
@@ -59,12 +58,6 @@ class Nested(tune.Callback):
         child = self.child(trial)
         child.tag("error", reason(trial))
         child.end("FAILED")
-
-
-def trial_name(trial: Any) -> str:
-    """What people know it by."""
-    candidate = trial.config.get("candidate") or {}
-    return str(candidate.get("name") or f"trial {trial.trial_id}")
 
 
 def reason(trial: Any) -> str:

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import ray
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 
 from infra import storage, tracking
 from pipelines import config, raydata, settings, sharded
@@ -34,6 +33,7 @@ from semflow.sampler import Defaults
 from semflow.solvers import SolverName
 from tune import report
 from tune.candidates import Candidate, Direction, Grids, learnable, perturbations, solvers
+from tune.fit import fit
 from tune.front import Choice, choose
 from tune.hopeless import Hopeless, settled
 from tune.measure import measure
@@ -243,40 +243,21 @@ def run_trials(
     trainable = tune.with_resources(
         SolverTrial, {"cpu": cfg.cpus_per_trial, "gpu": cfg.ray.gpus_per_actor}
     )
-    filesystem, path = storage.arrow(cfg.output)
     # Tune goes on with just what it was given; with another budget it begins anew, and trials find
     # what they had found.
     name = f"{TUNE}-{config.fingerprint([len(todo), cfg.hours, cfg.nfe])[:8]}"
-    if tune.Tuner.can_restore(f"{path}/{name}", storage_filesystem=filesystem):
-        tuner = tune.Tuner.restore(
-            f"{path}/{name}", trainable, param_space=space, storage_filesystem=filesystem,
-            restart_errored=True,
-        )  # fmt: skip
-    else:
-        tuner = tune.Tuner(
-            trainable,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                reuse_actors=True, time_budget_s=cfg.hours and cfg.hours * 3600
-            ),
-            run_config=tune.RunConfig(
-                name=name, storage_path=path, storage_filesystem=filesystem, verbose=0,
-                stop=Hopeless(cfg.output, todo, steps, cfg.nfe),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[
-                    Progress(len(todo)), Nested(run, "samples"), cast(Any, JsonLoggerCallback)()
-                ],
-            ),
-        )  # fmt: skip
-    results = tuner.fit()
-    failed = {}
-    # A restored search has its trials in another order, and a result of a trial that could not
-    # even start has no configuration: Tune's own trials have both.
-    tried = cast(Any, results)._experiment_analysis.trials
-    for i in range(len(results)):
-        if error := results[i].error:
-            failed[tried[i].config["candidate"]["name"]] = last_line(str(error))
-    return failed
+    ended = fit(
+        trainable, space, cfg.output, name,
+        tune.TuneConfig(reuse_actors=True, time_budget_s=cfg.hours and cfg.hours * 3600),
+        stop=Hopeless(cfg.output, todo, steps, cfg.nfe),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        callbacks=[Progress(len(todo)), Nested(run, "samples")],
+    )  # fmt: skip
+    return {
+        trial.config["candidate"]["name"]: last_line(str(result.error))
+        for trial, result in ended
+        if result.error
+    }
 
 
 def conclude(

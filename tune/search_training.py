@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import ray
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
@@ -38,6 +37,7 @@ from pipelines.train import resources, train
 from pipelines.trainconfig import TrainConfig
 from semflow.sampler import INDEX
 from tune import space, trainreport
+from tune.fit import fit
 from tune.nested import last_line, reason
 from tune.scores import compare
 from tune.space import Dimension
@@ -181,41 +181,26 @@ def run_trials(
         {"cpu": 0.01},  # it waits for the training's workers, which have resources of their own
     )  # fmt: skip
     domains = {one.key: one.domain for one in dimensions}
-    filesystem, path = storage.arrow(cfg.output)
-    if tune.Tuner.can_restore(f"{path}/{TUNE}", storage_filesystem=filesystem):
-        tuner = tune.Tuner.restore(
-            f"{path}/{TUNE}", trainable, param_space=domains, storage_filesystem=filesystem,
-            restart_errored=True,
-        )  # fmt: skip
-    else:
-        first = [space.current(common, dimensions)]
-        tuner = tune.Tuner(
-            trainable,
-            param_space=domains,
-            tune_config=tune.TuneConfig(
-                metric=SCORE, mode="max", num_samples=cfg.trials,
-                max_concurrent_trials=cfg.concurrent,
-                time_budget_s=cfg.hours and cfg.hours * 3600,
-                **strategy(cfg, common, domains, first),
-            ),
-            run_config=tune.RunConfig(
-                name=TUNE, storage_path=path, storage_filesystem=filesystem, verbose=0,
-                callbacks=[Progress(dimensions, common.steps), cast(Any, JsonLoggerCallback)()],
-            ),
-        )  # fmt: skip
-    results = tuner.fit()
-    keys = [one.key for one in dimensions]
+    first = [space.current(common, dimensions)]
+    ended = fit(
+        trainable, domains, cfg.output, TUNE,
+        tune.TuneConfig(
+            metric=SCORE, mode="max", num_samples=cfg.trials,
+            max_concurrent_trials=cfg.concurrent, time_budget_s=cfg.hours and cfg.hours * 3600,
+            **strategy(cfg, common, domains, first),
+        ),
+        callbacks=[Progress(dimensions, common.steps)],
+    )  # fmt: skip
     found = []
-    for i in range(len(results)):
-        result = results[i]
-        last, values = result.metrics or {}, result.config or {}
+    for trial, result in ended:
+        last = result.metrics or {}
         frame = result.metrics_dataframe
         curve = (
             [] if frame is None or SCORE not in frame else frame[["step", SCORE]].values.tolist()
         )
-        values = {key: values[key] for key in keys}
+        values = {one.key: trial.config[one.key] for one in dimensions}
         found.append({
-            "trial": last.get("trial_id"), "values": values, "step": last.get("step", 0),
+            "trial": trial.trial_id, "values": values, "step": last.get("step", 0),
             "miou": last.get(SCORE), "curve": curve, "output": last.get("output"),
             "error": last_line(str(result.error)) if result.error else None,
         })  # fmt: skip
@@ -268,7 +253,7 @@ def conclude(
     where = preset["output"] if preset else trial_output(cfg.output, "preset", own)
     score = ray.remote(score_model).options(num_cpus=1)
     scored, base_scored = ray.get([
-        score.remote(model_of(common, values, at), cfg.data, "val", common.validate_rows)
+        score.remote(model_of(common, values, at), cfg.data, common.validate_rows)
         for values, at in ((best["values"], best["output"]), (own, where))
     ])  # fmt: skip
     return {

@@ -15,13 +15,13 @@ from ray.util.queue import Empty, Queue
 
 from infra import storage
 from pipelines import config
-from pipelines.latents import read_manifest
+from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
 from pipelines.train import train
 from pipelines.trainconfig import TrainConfig
 from tune import space
 from tune.scores import Scored
-from tune.trial import Rows, joined, segmented
+from tune.trial import joined, segmented
 
 NOTE = "train.json"
 """What Tune keeps as a trial's checkpoint: where Ray Train's is."""
@@ -91,10 +91,10 @@ def trial_output(output: str, trial: str, values: dict[str, Any]) -> str:
 
 
 @torch.inference_mode()
-def score_model(model: str, data: str, split: str, limit: int, batch_size: int = 32) -> Scored:
-    """How well a finished model segments a split's first rows, sample by sample."""
-    net = load_model(model)
-    rows = Rows(read_manifest(data), split, limit)
+def score_model(model: str, data: str, limit: int, batch_size: int = 32) -> Scored:
+    """How well a finished model segments what training validates on, sample by sample."""
+    net, manifest = load_model(model), read_manifest(data)
+    rows = Rows(manifest, manifest.judged, limit)
     return joined(
         [
             segmented(net, rows.x_0[i : i + batch_size], rows.ids[i : i + batch_size], None)

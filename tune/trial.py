@@ -17,7 +17,7 @@ from torch import Tensor
 
 from infra import storage
 from pipelines import config
-from pipelines.latents import Manifest, read_manifest, read_row_groups
+from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
 from pipelines.synthesize import sample_seed
 from semflow import ConfusionMatrix, SemFlow, Solver
@@ -46,29 +46,6 @@ def recall(output: str, name: str) -> Scored | None:
         return Scored.load(where)
     except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{where} cannot be read; remove it to try this again") from error
-
-
-class Rows:
-    """Rows of a latent dataset: ids [N, H, W], image latents [N, C, h, w] and names."""
-
-    def __init__(self, manifest: Manifest, split: str, limit: int, skip: int = 0) -> None:
-        """Read ``limit`` rows of a split after the first ``skip``, and no row group without any."""
-        parts: dict[str, list[Any]] = {"id": [], "image_mean": [], "mask": []}
-        before = 0
-        for shard in manifest.split(split).shards:
-            for group, rows in enumerate(shard.row_groups):
-                mine = slice(max(0, skip - before), min(rows, skip + limit - before))
-                if mine.start < mine.stop:
-                    table = read_row_groups(manifest.shard_uri(shard), [group], list(parts))
-                    for name, values in parts.items():
-                        values.extend(table[name][mine])
-                before += rows
-        self.names = [str(name) for name in parts["id"]]
-        self.x_0 = torch.from_numpy(np.stack(parts["image_mean"])).float()
-        self.ids = torch.from_numpy(np.stack(parts["mask"]))
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 class SolverTrial(tune.Trainable):

@@ -15,9 +15,8 @@ import tyro
 from torch import Tensor
 
 from infra import storage
-from pipelines.latents import read_manifest
+from pipelines.latents import Rows, read_manifest
 from semflow import SemFlow, Solver
-from tune.trial import Rows
 
 
 @dataclass(frozen=True)

@@ -134,13 +134,12 @@ def test_the_report_says_what_the_model_does(latents, model, tmp_path, ray_sessi
     assert page.count("data:image/png;base64,") == 3
     assert "tree" in page
     # The score is that of the model itself, on the same rows.
-    from pipelines.latents import read_manifest
-    from pipelines.validate import read_rows
+    from pipelines.latents import Rows, read_manifest
     from semflow import ConfusionMatrix
 
-    x_0, ids = read_rows(read_manifest(str(latents)), "val", 6)
+    rows = Rows(read_manifest(str(latents)), "val", 6)
     confusion = ConfusionMatrix(3)
-    confusion.update(SemFlow.load(model).segment_latents(x_0).ids, ids)
+    confusion.update(SemFlow.load(model).segment_latents(rows.x_0).ids, rows.ids)
     assert result["segmentation"]["miou"] == pytest.approx(confusion.miou, abs=1e-3)
 
 
