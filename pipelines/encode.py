@@ -80,7 +80,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = sharded.run(jobs[split], plan, already_bad=len(bad))
+            records = sharded.run(jobs[split], plan, already_bad=len(bad)).records
             splits[split] = _split_of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += sharded.quarantine_lines(records, bad)
         manifest = Manifest(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.accelerator import get_accelerator
 from diffusers.optimization import get_scheduler
 from safetensors.torch import load, save
+from torch.utils.cpp_extension import _get_build_directory
 
 from infra import storage
 from pipelines.trainconfig import TrainConfig
@@ -54,12 +58,31 @@ def _is_velocity(init: str) -> bool:
     return _is_folder(init) and not storage.exists(storage.join(init, "tokenizer"))
 
 
+def build_operators() -> None:
+    """Build what DeepSpeed wants for CPUs, once a machine, its workers in turn.
+
+    torch marks a build that is under way by a file, and a process that is killed meanwhile leaves
+    it: whoever comes later would wait for ever, and say nothing. A lock of the system's dies with
+    its holder, and who holds it may take such a file away.
+    """
+    if get_accelerator().device_name() != "cpu":
+        return
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    folder = Path(_get_build_directory(builder.name, False))
+    with open(folder.with_suffix(".semflow-lock"), "w") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        (folder / "lock").unlink(missing_ok=True)
+        if builder.is_compatible(verbose=False):
+            builder.load(verbose=False)
+
+
 def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
     """DeepSpeed's engine around the model, with its optimizer and learning-rate schedule.
 
     The optimizer is torch's own fused AdamW on every device and under every ZeRO stage, so that
     what is stored of it is always the same two moments.
     """
+    build_operators()
     if cfg.activation_checkpointing:
         velocity.unet.enable_gradient_checkpointing()
     if cfg.compile:

@@ -84,8 +84,7 @@ class Evaluator(Predictor):
         step = self.cfg.actors.batch_size
         for start in range(0, count, step):
             part = slice(start, start + step)
-            with self.autocast():
-                scores, tiles = self.score(latents[part], ids[part], seeds[part])
+            scores, tiles = self.score(latents[part], ids[part], seeds[part])
             if start == 0:
                 sums["tiles"] = [tiles[: int(unit["pictures"])]]
                 if unit["pictures"]:
@@ -194,6 +193,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
             Evaluator,
             (cfg, defaults),
             actors=cfg.actors.actors,
+            most=cfg.actors.max_actors,
             gpus=cfg.ray.gpus_per_actor,
         )
         sums: dict[str, Any] = {}

@@ -134,8 +134,9 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, solver)
         return raydata.actor_stage(
-            blocks, Segmenter, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
-        )
+            blocks, Segmenter, arguments, actors=cfg.actors.actors,
+            most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
+        )  # fmt: skip
 
     job = sharded.ShardedJob(
         verb="label", output=cfg.output, fingerprint=fingerprint,

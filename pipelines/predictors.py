@@ -66,15 +66,44 @@ class ModelOptions:
     """Pictures at once."""
     actors: int = 1
     """Actors that work side by side, each with the model in memory."""
+    max_actors: int | None = None
+    """Let their number grow to this while work waits and there is room. None keeps it."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the velocity model; latents and the solver stay float32."""
+    """Of the networks; latents between them, the solver and the palette stay float32."""
+    compile: bool = False
+    """torch.compile the networks: minutes at the start of each actor, faster after it."""
+    channels_last: bool = False
+    """Keep the networks' weights channels-last."""
+    price_per_hour: float | None = None
+    """What all the machines cost an hour, to say what a million images cost."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.actors, self.max_actors or self.actors) < 1:
+            raise ValueError("--actors.batch-size, --actors.actors, --actors.max-actors: 1 or more")
+        if (self.max_actors or self.actors) < self.actors:
+            raise ValueError("--actors.max-actors is at least --actors.actors")
 
 
-def load_model(model: str) -> SemFlow:
+def load_model(model: str, options: ModelOptions | None = None) -> SemFlow:
     """The SemFlow folder at URI ``model``, on this process's GPU, or on the CPU."""
     with storage.local_folder(model) as folder:
         loaded = SemFlow.load(folder)
-    return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+    return prepared(loaded, options) if options else loaded
+
+
+def prepared(model: SemFlow, options: ModelOptions) -> SemFlow:
+    """The same model, in place, as ``options`` want it to run."""
+    if options.precision == "bf16":
+        model.to(torch.bfloat16)
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options.compile:
+        model.velocity.unet.compile()
+        for name, part in model.autoencoder.named_modules():
+            if name.split(".")[-1] in ("encoder", "decoder"):
+                part.compile()
+    return model
 
 
 class Predictor:
@@ -82,12 +111,8 @@ class Predictor:
 
     def __init__(self, model: str, options: ModelOptions) -> None:
         """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU."""
-        self.model = load_model(model)
+        self.model = load_model(model, options)
         self.device = self.model.device
-        self.bf16 = options.precision == "bf16"
-
-    def autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
@@ -109,8 +134,7 @@ class Segmenter(Predictor):
         good = good_rows(batch)
         if len(good):
             pixels = torch.from_numpy(images[good]).movedim(-1, 1).float() / 127.5 - 1
-            with self.autocast():
-                result = self.model.segment(pixels, self.solver)
+            result = self.model.segment(pixels, self.solver)
             ids[good] = result.ids.byte().cpu().numpy()
             margin[good] = result.margin.mean((1, 2)).cpu().numpy()
         return batch | {"ids": ids, "margin": margin}
@@ -131,11 +155,10 @@ class Synthesizer(Predictor):
         good = good_rows(batch)
         if len(good):
             seeds = [int(batch["seed"][i]) for i in good]
-            with self.autocast():
-                result = self.model.synthesize(
-                    torch.from_numpy(ids[good]), seeds, solver=self.solver,
-                    perturbation=self.perturbation,
-                )  # fmt: skip
+            result = self.model.synthesize(
+                torch.from_numpy(ids[good]), seeds, solver=self.solver,
+                perturbation=self.perturbation,
+            )  # fmt: skip
             scaled = ((result.images.float() + 1) * 127.5).round().byte()
             pixels[good] = scaled.movedim(1, -1).cpu().numpy()
         return batch | {"pixels": pixels}

@@ -64,9 +64,10 @@ def produce(
     if storage.exists(location):
         print(f"{job.output} is finished: nothing to do")
         return dict(storage.read_json(location))
+
     with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
         plan = sharded.prepare(job, TABLE, pa.Table.from_pylist(list(inputs)))
-        records = sharded.run(job, plan)
+        records, fresh, seconds = sharded.run(job, plan)
         quarantined = sharded.quarantine_lines(records)
         for line in quarantined[:10]:
             print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)
@@ -82,4 +83,24 @@ def produce(
         }
         storage.write_json(location, result)
         run.metrics({"rows": result["rows"], "quarantined": len(quarantined)})
+        if fresh:
+            run.metrics(throughput(fresh, seconds, cfg.actors.price_per_hour))
     return dict(storage.read_json(location))
+
+
+def throughput(inputs: int, seconds: float, price: float | None) -> dict[str, float]:
+    """Say how fast it was, and what a million would take; the same as metrics.
+
+    Args:
+        inputs: that were done.
+        seconds: that they took, from the start of the actors on.
+        price: of all machines an hour, if it is known.
+    """
+    rate, hours = inputs / seconds, seconds / inputs * 1e6 / 3600
+    found = {"images_per_s": rate, "hours_per_million": hours}
+    cost = ""
+    if price is not None:
+        found["cost_per_million"] = price * hours
+        cost = f", at {price:g} an hour: {price * hours:.2f}"
+    print(f"{inputs} in {seconds:.0f} s, {rate:.1f} images/s; a million in {hours:.1f} hours{cost}")
+    return found

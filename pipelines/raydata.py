@@ -73,6 +73,7 @@ def actor_stage(
     actors: int,
     gpus: float,
     waiting: int = 2,
+    most: int | None = None,
 ) -> ray.data.Dataset:
     """Run blocks, one at a time, through actors that hold a model.
 
@@ -83,12 +84,15 @@ def actor_stage(
         actors: how many.
         gpus: that each takes.
         waiting: blocks at an actor, the one it works on counted.
+        most: let their number grow to this while blocks wait and there is room.
     """
     return blocks.map_batches(
         actor,
         fn_constructor_args=arguments,
         batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=waiting),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=actors, max_size=most or actors, max_tasks_in_flight_per_actor=waiting
+        ),
         num_cpus=ACTOR_CPUS,
         num_gpus=gpus,
     )

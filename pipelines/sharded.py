@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,16 @@ T = TypeVar("T")
 DECODE_THREADS = 8
 WRITE_CPUS = 0.5
 """With a decode's 1 and two actors of 0.25, all fit on two cores; else a job waits for itself."""
+
+
+class Done(NamedTuple):
+    """A split that came to its end."""
+
+    records: list[Row]
+    """Of every shard, by number."""
+    inputs: int
+    """That this process brought there, not an earlier one."""
+    seconds: float
 
 
 class TooManyBad(UserError):
@@ -122,11 +132,11 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     return planned
 
 
-def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> list[Row]:
-    """Bring a split to its end: the record of every shard, by number.
+def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
+    """Bring a split to its end.
 
-    Each record has what ``write`` returned, and ``shard`` (the name), ``inputs``, ``bad`` (list of
-    ``{file, reason, key}``) without what was mended and planned again.
+    Each shard's record has what ``write`` returned, and ``shard`` (the name), ``inputs``, ``bad``
+    (list of ``{file, reason, key}``) without what was mended and planned again.
 
     Args:
         job: what to do.
@@ -173,7 +183,8 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> list[Row]:
             for record in _execute(job, planned, part, skip=records.keys()):
                 records[record["shard"]] = still_bad(record)
                 note(records[record["shard"]])
-    return [records[name] for name in names]
+        fresh, seconds = bar.n - bar.initial, float(bar.format_dict["elapsed"])
+    return Done([records[name] for name in names], fresh, seconds)
 
 
 def _record_uri(job: ShardedJob, shard: str) -> str:

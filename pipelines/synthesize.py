@@ -147,8 +147,9 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         arguments = (cfg.model, cfg.actors, solver, perturbation)
         return raydata.actor_stage(
-            blocks, Synthesizer, arguments, actors=cfg.actors.actors, gpus=cfg.ray.gpus_per_actor
-        )
+            blocks, Synthesizer, arguments, actors=cfg.actors.actors,
+            most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
+        )  # fmt: skip
 
     job = sharded.ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,

@@ -71,7 +71,8 @@ class TrainConfig:
     compile: bool = False
     """torch.compile the UNet: minutes at the start, faster after it."""
     channels_last: bool = False
-    """Feed the UNet channels-last tensors: faster convolutions on GPUs with bf16 or fp16."""
+    """Feed the UNet channels-last tensors. Measure before you keep it: on an H200 in bf16 it was
+    slower (docs/training.md)."""
 
     workers: int = 1
     """Training workers; each takes --ray.gpus-per-actor GPUs."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ray
 from ray import tune
@@ -41,7 +41,7 @@ from tune.fit import fit
 from tune.nested import last_line, reason
 from tune.scores import compare
 from tune.space import Dimension
-from tune.traintrial import score_model, train_trial, trial_output
+from tune.traintrial import WHOLE, score_model, train_trial, trial_output
 
 TUNE, SUMMARY, SCORE = "tune", "search.json", "val_miou"
 UNLIKE = ("batch_size", "shuffle_groups", "seed", "velocity", "init", "steps")
@@ -138,13 +138,13 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
 class Progress(tune.Callback):
     """A line for every look at a trial; and the end of its MLflow run when Tune ends it."""
 
-    def __init__(self, dimensions: list[Dimension], steps: int) -> None:
-        self.keys, self.steps = [one.key for one in dimensions], steps
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        values = space.flags({key: trial.config[key] for key in self.keys})
+        values = space.flags(result["values"])
         score = f"mIoU {result[SCORE]:.3f}" if SCORE in result else ""
         print(f"{trial.trial_id}  step {result['step']}/{self.steps}  {score}  {values}",
               flush=True)  # fmt: skip
@@ -178,7 +178,7 @@ def run_trials(
                 "parent": run.handle.run_id if run.handle else None,
             },
         ),
-        {"cpu": 0.01},  # it waits for the training's workers, which have resources of their own
+        slot(cfg, common),
     )  # fmt: skip
     domains = {one.key: one.domain for one in dimensions}
     first = [space.current(common, dimensions)]
@@ -189,7 +189,8 @@ def run_trials(
             max_concurrent_trials=cfg.concurrent, time_budget_s=cfg.hours and cfg.hours * 3600,
             **strategy(cfg, common, domains, first),
         ),
-        callbacks=[Progress(dimensions, common.steps)],
+        stop={WHOLE: True},
+        callbacks=[Progress(common.steps)],
     )  # fmt: skip
     found = []
     for trial, result in ended:
@@ -198,13 +199,29 @@ def run_trials(
         curve = (
             [] if frame is None or SCORE not in frame else frame[["step", SCORE]].values.tolist()
         )
-        values = {one.key: trial.config[one.key] for one in dimensions}
         found.append({
-            "trial": trial.trial_id, "values": values, "step": last.get("step", 0),
+            "trial": trial.trial_id, "step": last.get("step", 0),
+            "values": last.get("values") or trial.config,
             "miou": last.get(SCORE), "curve": curve, "output": last.get("output"),
             "error": last_line(str(result.error)) if result.error else None,
         })  # fmt: skip
     return sorted(found, key=lambda one: str(one["trial"]))  # a restored search has another order
+
+
+def slot(cfg: SearchTrainingConfig, common: TrainConfig) -> tune.PlacementGroupFactory:
+    """What a trial takes besides its training's workers, which have resources of their own.
+
+    It only waits for them. But Tune's limit of trials at once does not hold for a population, in
+    which those that wait for the others count as well: there it takes what the others would need.
+    """
+    spare = 0.01
+    if cfg.scheduler == "pbt":
+        cores = cast(Any, ray).cluster_resources()["CPU"]
+        taken = common.workers * resources(common)["CPU"]
+        spare = max(spare, cores / cfg.concurrent - taken)
+    whole, rest = divmod(spare, 1)
+    bundles = [{"CPU": 1.0}] * int(whole) + ([{"CPU": rest}] if rest else [])
+    return tune.PlacementGroupFactory(bundles)
 
 
 def strategy(
@@ -218,8 +235,7 @@ def strategy(
         return {
             "search_alg": OptunaSearch(points_to_evaluate=first, seed=cfg.seed),
             "scheduler": ASHAScheduler(
-                # Not the last step itself: at that it would end a trial before its model is saved.
-                time_attr="step", max_t=common.steps + 1, grace_period=common.validate_every,
+                time_attr="step", max_t=common.steps, grace_period=common.validate_every,
                 reduction_factor=cfg.reduction,
             ),
         }  # fmt: skip

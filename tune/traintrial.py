@@ -23,6 +23,8 @@ from tune import space
 from tune.scores import Scored
 from tune.trial import joined, segmented
 
+WHOLE = "whole"
+"""What Tune is told when a training came to its end."""
 NOTE = "train.json"
 """What Tune keeps as a trial's checkpoint: where Ray Train's is."""
 
@@ -65,15 +67,22 @@ def train_trial(values: dict[str, Any], common: dict[str, Any]) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
+    last: Any = None
     while thread.is_alive() or not queue.empty():
         try:
             metrics, checkpoint = queue.get(timeout=0.5)
         except Empty:
             continue
-        report(metrics | {"output": output}, {"output": output, "checkpoint": checkpoint})
+        # What Tune knows of a trial's values may be those that it is to go on with.
+        metrics |= {"output": output, "values": values, WHOLE: metrics["step"] >= cfg.steps}
+        last = metrics, {"output": output, "checkpoint": checkpoint}
+        if not metrics[WHOLE]:
+            report(*last)
     queue.shutdown()
     if failed:
         raise failed[0]
+    if last and last[0][WHOLE]:  # only now: Tune ends a trial that says so, and its model is saved
+        report(*last)
 
 
 def report(metrics: dict[str, Any], note: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from diffusers import AutoencoderKL
 
 from pipelines.config import RayOptions
 from pipelines.engine import build_velocity, is_plain, start_engine
+from pipelines.predictors import ModelOptions, prepared
 from pipelines.trainconfig import TrainConfig
 from semflow import RectifiedFlow, SemFlow, Solver, make_palette
 from semflow.autoencoder import Autoencoder, DiffusersAutoencoder
@@ -51,6 +52,19 @@ MODES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+FAST = ModelOptions(precision="bf16")
+WAYS: dict[str, tuple[int, int, ModelOptions]] = {
+    "released: Euler-25, batch 8, fp32": (25, 8, ModelOptions()),
+    "one step, batch 8, fp32": (1, 8, ModelOptions()),
+    "Euler-25, batch 32, bf16": (25, 32, FAST),
+    "one step, batch 32, bf16": (1, 32, FAST),
+    "one step, bf16, channels last": (1, 32, replace(FAST, channels_last=True)),
+    "one step, bf16, compiled, channels last": (
+        1, 32, replace(FAST, channels_last=True, compile=True),
+    ),
+}  # fmt: skip
+"""Steps, batch, and how the networks run."""
+
 
 @dataclass(frozen=True)
 class Args:
@@ -61,7 +75,8 @@ class Args:
     size: int = 512
     """Pixels a side."""
     modes: tuple[str, ...] = tuple(MODES)
-    inference: bool = True
+    ways: tuple[str, ...] = tuple(WAYS)
+    """Of inference, in the order of WAYS: what one changes of the model stays for the next."""
     output: str = "out/gpu"
 
 
@@ -138,23 +153,18 @@ def infer(args: Args) -> dict[str, dict[str, float]]:
         Defaults(height=args.size, width=args.size),
     ).cuda().eval().requires_grad_(False)  # fmt: skip
     rates: dict[str, dict[str, float]] = {}
-    ways = {
-        "released: Euler-25, batch 8, fp32": (25, 8, "fp32"),
-        "Euler-25, batch 32, bf16": (25, 32, "bf16"),
-        "one step, batch 8, fp32": (1, 8, "fp32"),
-        "one step, batch 32, bf16": (1, 32, "bf16"),
-    }
-    for name, (steps, batch, precision) in ways.items():
+    for name in args.ways:
+        steps, batch, options = WAYS[name]
+        prepared(model, options)
         photos = torch.rand(batch, 3, args.size, args.size, device="cuda") * 2 - 1
         ids = torch.randint(19, (batch, args.size, args.size), device="cuda")
         solver = Solver(steps=steps)
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
-            rates[name] = {
-                "segment": rate(lambda p=photos, s=solver: model.segment(p, s), batch),
-                "synthesize": rate(
-                    lambda i=ids, s=solver: model.synthesize(i, range(len(i)), solver=s), batch
-                ),
-            }
+        rates[name] = {
+            "segment": rate(lambda p=photos, s=solver: model.segment(p, s), batch),
+            "synthesize": rate(
+                lambda i=ids, s=solver: model.synthesize(i, range(len(i)), solver=s), batch
+            ),
+        }
         print(f"{name:<36} segment {rates[name]['segment']:7.1f} images/s, "
               f"synthesize {rates[name]['synthesize']:7.1f}", flush=True)  # fmt: skip
     return rates
@@ -186,7 +196,7 @@ def main() -> None:
                   f"{found['last_loss']:.3f}{'' if falls else ' (does not fall)'}, "
                   f"{found['start_s']:.0f} s to start", flush=True)  # fmt: skip
         (folder / "gpu.json").write_text(json.dumps(result, indent=2))
-    if args.inference:
+    if args.ways:
         result["inference"] = infer(args)
     (folder / "gpu.json").write_text(json.dumps(result, indent=2))
 

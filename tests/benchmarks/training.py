@@ -54,12 +54,15 @@ class Args:
     log_every: int = 20
     workers: tuple[int, ...] = (1, 2)
     rounds: int = 2
+    threads: int | None = None
+    """Of the bare loop, and of a job's workers together; None takes all cores. With one on two
+    cores, the driver and Ray have a core to themselves, as they do beside a GPU."""
     output: str = "out/training"
 
 
-def bare(cfg: TrainConfig) -> Iterator[float]:
+def bare(cfg: TrainConfig, threads: int | None) -> Iterator[float]:
     """Seconds of the loop's next ``cfg.log_every`` steps, each time."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
     torch.manual_seed(cfg.seed)
     manifest = read_manifest(cfg.data)
     split = manifest.split("train")
@@ -108,6 +111,8 @@ class Job:
             "--log-every", str(args.log_every), "--checkpoint-every", str(checkpoint_every),
             "--validate-every", "1000000", "--validate-rows", "8",
         ]  # fmt: skip
+        if args.threads:
+            command += ["--threads", str(max(1, args.threads // workers))]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -156,7 +161,7 @@ class Job:
 
 def compared(args: Args, cfg: TrainConfig, home: Path, workers: int) -> dict[str, Any]:
     """A training and the bare loop, by turns: seconds of each stretch of steps, waiting, start."""
-    loop = bare(cfg)
+    loop = bare(cfg, args.threads)
     next(loop)
     job = Job(args, home, workers, args.steps)
     mine, theirs = [], []
