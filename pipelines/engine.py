@@ -23,7 +23,7 @@ NULL_PROMPT = "init/null_prompt.safetensors"
 """Below a run's output: what its weights' text encoder says of the empty sentence."""
 
 BUCKET = 5 * 10**7
-"""Elements that ZeRO reduces or gathers at once."""
+"""Elements that ZeRO reduces or gathers at once, at most."""
 
 
 def store_null_prompt(cfg: TrainConfig) -> None:
@@ -98,7 +98,7 @@ def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
             num_warmup_steps=cfg.warmup_steps,
             num_training_steps=cfg.steps,
         ),
-        config=engine_config(cfg, workers),
+        config=engine_config(cfg, workers, sum(p.numel() for p in velocity.parameters())),
     )
     if workers == 1 and is_plain(cfg):
         engine.enable_backward_allreduce = False  # it would copy all gradients, for nothing
@@ -110,17 +110,19 @@ def is_plain(cfg: TrainConfig) -> bool:
     return cfg.effective_zero_stage == 0
 
 
-def engine_config(cfg: TrainConfig, workers: int) -> dict[str, Any]:
-    """DeepSpeed's configuration."""
+def engine_config(cfg: TrainConfig, workers: int, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's configuration, for a model of so many parameters."""
     parts = cfg.micro_batches(workers)
-    # DeepSpeed's buffers hold ten times as much, which is more than a shard of many a model.
+    # DeepSpeed's own buffers, and what stage 3 keeps gathered, are larger than many a whole model.
+    bucket = min(BUCKET, max(10**6, parameters // 10))
     zero: dict[str, Any] = {
         "stage": cfg.effective_zero_stage,
-        "reduce_bucket_size": BUCKET,
-        "allgather_bucket_size": BUCKET,
-        "stage3_prefetch_bucket_size": BUCKET // 10,
-        "stage3_max_live_parameters": 10 * BUCKET,
-        "sub_group_size": 10 * BUCKET,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+        "stage3_prefetch_bucket_size": bucket // 10,
+        "stage3_max_live_parameters": 2 * bucket,
+        "stage3_max_reuse_distance": 2 * bucket,
+        "sub_group_size": 10 * bucket,
     }
     if cfg.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
