@@ -12,6 +12,7 @@ from semflow.path import RectifiedFlow
 from semflow.perturb import Perturbation
 from semflow.sampler import SemFlow
 from semflow.solvers import Solver, integrate
+from semflow.tiles import segment_tiled
 from semflow.velocity import Velocity, make_velocity
 from semflow.version import VERSION
 
@@ -33,4 +34,5 @@ __all__ = [
     "load_autoencoder",
     "make_palette",
     "make_velocity",
+    "segment_tiled",
 ]
