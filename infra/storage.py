@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
@@ -97,18 +97,38 @@ def read_bytes(uri: str, start: int | None = None, end: int | None = None) -> by
 
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a whole object or nothing: object stores put at once, local files are renamed in."""
+    if is_local(uri):
+        with writer(uri) as file:
+            file.write(data)
+        return
+    fs, path = filesystem(uri)
+    fs.pipe_file(path, data)
+
+
+@contextmanager
+def writer(uri: str) -> Iterator[IO[bytes]]:
+    """A file to write piece by piece: there whole when the block ends well, or not at all.
+
+    What goes elsewhere is on the local disk until then, since what was sent cannot be taken back.
+    """
     fs, path = filesystem(uri)
     if not is_local(uri):
-        fs.pipe_file(path, data)
+        with tempfile.NamedTemporaryFile() as copy:
+            yield copy
+            copy.flush()
+            fs.put_file(copy.name, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_json(uri: str) -> Any:

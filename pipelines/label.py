@@ -1,31 +1,30 @@
-"""Label photos with a trained model: an index PNG mask for each, and a table of results.
+"""Label photos with a trained model: a mask for each, a table, and a list of what to look at.
 
     python pipelines/label.py --model out/run/model --images DIR --output out/labels
 
 writes OUTPUT/masks/NAME.png (class ids; viewers show the anchor colours), OUTPUT/table/*.parquet
-(path, size, share of each class, mean margin) and OUTPUT/labels.json. Stopped at any moment, the
-same command goes on where it was.
+(path, size, share of each class, margins), OUTPUT/review.html and OUTPUT/labels.json. Stopped at
+any moment, the same command goes on where it was. docs/labelling.md has more.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import ray.data
-from PIL import Image
 
 from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import parts
+from pipelines.forms import FORMS, FormName
+from pipelines.labelled import WriteLabels
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
-from pipelines.products import produce, rows_of, unique_names, write_shard
+from pipelines.products import produce, unique_names
 from pipelines.settings import read_defaults, read_model_index
+from pipelines.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
 from semflow import Palette
 
 SUMMARY = "labels.json"
@@ -42,20 +41,40 @@ class LabelConfig:
     output: str = "out/labels"
     """Folder or URI of the results."""
     resolution: Literal["photo", "model"] = "photo"
-    """Size of the masks: each photo's own (nearest), or the model's."""
+    """Size of the masks: each photo's own (nearest), or what the model saw."""
+    tiles: TileOptions = field(default_factory=TileOptions)
+    """Photos in tiles of the model's size, instead of resized to it."""
+    formats: tuple[FormName, ...] = ("png",)
+    """What masks are written as; several may be given."""
+    confidence: bool = False
+    """Write confidence/NAME.png: each pixel's margin, 8-bit grey, at the size the model saw."""
+    review: int = 50
+    """List so many photos of lowest mean margin in review.csv and review.html; 0 for no list."""
     settings: str | None = None
     """A file that tune/search_solver.py made: what it found goes before the model's own."""
     solver: SolverChoice = field(default_factory=SolverChoice)
     """Instead of the model's own."""
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
-    photos_per_shard: int = 256
-    """Photos a file of the table; a restart repeats at most so many."""
+    photos_per_shard: int | None = None
+    """Photos a file of the table; a restart repeats at most so many an actor. 256 if not given; 32
+    with --tiles, which is for large photos."""
     max_bad_share: float = 0.05
     """The job stops when more than this share of the photos cannot be used."""
     overwrite: bool = False
     """Remove what is at the output first."""
     ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise ValueError(f"--formats takes one or more of {', '.join(FORMS)}")
+        if self.review < 0 or (self.photos_per_shard or 1) < 1:
+            raise ValueError("--review is at least 0 and --photos-per-shard at least 1")
+
+    @property
+    def shard(self) -> int:
+        """Photos a shard."""
+        return self.photos_per_shard or (32 if self.tiles.on else 256)
 
 
 class DecodePhoto:
@@ -75,40 +94,6 @@ class DecodePhoto:
         return [row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}]
 
 
-class WriteLabels:
-    """A shard of ids to PNG files and one file of the table."""
-
-    def __init__(self, cfg: LabelConfig, palette: Palette, fingerprint: str) -> None:
-        self.cfg, self.palette, self.fingerprint = cfg, palette, fingerprint
-
-    def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
-        rows = rows_of(columns)
-        files = {f"masks/{row['name']}.png": partial(self.png, row) for row in rows}
-        table = pa.table(
-            {
-                "image": pa.array([row["path"] for row in rows]),
-                "mask": pa.array(list(files)),
-                "width": pa.array([int(row["width"]) for row in rows]),
-                "height": pa.array([int(row["height"]) for row in rows]),
-                "class_share": pa.array([self.shares(row["ids"]) for row in rows]),
-                "mean_margin": pa.array([float(row["margin"]) for row in rows]),
-            }
-        )
-        metadata = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
-        return write_shard(self.cfg.output, shard, table, files, metadata)
-
-    def png(self, row: dict[str, Any]) -> bytes:
-        ids = row["ids"]
-        if self.cfg.resolution == "photo":
-            size = (int(row["width"]), int(row["height"]))
-            ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
-        return pixels.png(ids, self.palette.png_palette())
-
-    def shares(self, ids: pixels.Pixels) -> list[float]:
-        counts = np.bincount(ids.ravel(), minlength=len(self.palette))[: len(self.palette)]
-        return [float(share) for share in counts / ids.size]
-
-
 def label(cfg: LabelConfig) -> dict[str, Any]:
     """Run the job; returns the summary, which is also written.
 
@@ -123,33 +108,39 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     if not paths:
         raise ValueError(f"no photos in {cfg.images} ({', '.join(corpora.PHOTOS)})")
     inputs = [
-        {"name": name, "path": path, "source": storage.join(cfg.images, path)}
-        for name, path in zip(unique_names(paths), paths, strict=True)
+        {"name": name, "path": path, "source": storage.join(cfg.images, path), "image_id": number}
+        for number, (name, path) in enumerate(zip(unique_names(paths), paths, strict=True), start=1)
     ]
     fingerprint = config.fingerprint(
-        [index, config.to_dict(solver), cfg.actors.precision, cfg.resolution,
-         cfg.photos_per_shard, paths]
+        [index, config.to_dict(solver), cfg.actors.precision, cfg.resolution, cfg.shard, paths,
+         config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence, cfg.review]
     )  # fmt: skip
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        arguments = (cfg.model, cfg.actors, solver)
+        arguments: tuple[Any, ...] = (cfg.model, cfg.actors, solver)
+        if cfg.tiles.on:
+            arguments = (*arguments, cfg.tiles)
         return raydata.actor_stage(
-            blocks, Segmenter, arguments, actors=cfg.actors.actors,
-            most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
+            blocks, TileSegmenter if cfg.tiles.on else Segmenter, arguments,
+            actors=cfg.actors.actors, most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
         )  # fmt: skip
 
+    decode = ReadFile() if cfg.tiles.on else DecodePhoto(defaults.width, defaults.height)
+    write = WriteLabels(
+        cfg.output, palette, fingerprint, forms=sorted(set(cfg.formats)), images=cfg.images,
+        confidence=cfg.confidence, own_size=cfg.resolution == "photo", review=cfg.review,
+    )  # fmt: skip
     job = sharded.ShardedJob(
-        verb="label", output=cfg.output, fingerprint=fingerprint,
-        decode=DecodePhoto(defaults.width, defaults.height), compute=compute,
-        write=WriteLabels(cfg, palette, fingerprint), inputs_per_shard=cfg.photos_per_shard,
-        inputs_per_block=cfg.actors.batch_size, key="name",
+        verb="label", output=cfg.output, fingerprint=fingerprint, decode=decode, compute=compute,
+        write=write, inputs_per_shard=cfg.shard, key="name",
+        inputs_per_block=PHOTOS_A_BLOCK if cfg.tiles.on else cfg.actors.batch_size,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
     more = {
         "palette": palette.to_json(),
         "solver": config.to_dict(solver),
     }
-    return produce(job, cfg, SUMMARY, inputs, more)
+    return produce(job, cfg, SUMMARY, inputs, more, write.finish)
 
 
 def main() -> None:

@@ -121,7 +121,10 @@ def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
 
 
 class Segmenter(Predictor):
-    """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin``, a picture's mean."""
+    """``pixels [H, W, 3] uint8`` to ``ids``, ``confidence [H, W] uint8`` and the mean ``margin``.
+
+    Confidence is the margin of each pixel, times 255.
+    """
 
     def __init__(self, model: str, options: ModelOptions, solver: Solver) -> None:
         super().__init__(model, options)
@@ -130,6 +133,7 @@ class Segmenter(Predictor):
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = np.stack(batch.pop("pixels"))
         ids = np.zeros(images.shape[:3], np.uint8)
+        confidence = np.zeros_like(ids)
         margin = np.full(len(ids), np.nan, np.float32)
         good = good_rows(batch)
         if len(good):
@@ -137,7 +141,8 @@ class Segmenter(Predictor):
             result = self.model.segment(pixels, self.solver)
             ids[good] = result.ids.byte().cpu().numpy()
             margin[good] = result.margin.mean((1, 2)).cpu().numpy()
-        return batch | {"ids": ids, "margin": margin}
+            confidence[good] = (255 * result.margin).round().byte().cpu().numpy()
+        return batch | {"ids": ids, "confidence": confidence, "margin": margin}
 
 
 class Synthesizer(Predictor):

@@ -51,9 +51,17 @@ def write_shard(output: str, shard: str, table: pa.Table, files: Files, metadata
 
 
 def produce(
-    job: sharded.ShardedJob, cfg: Any, summary: str, inputs: Sequence[Row], more: Row
+    job: sharded.ShardedJob,
+    cfg: Any,
+    summary: str,
+    inputs: Sequence[Row],
+    more: Row,
+    finish: Callable[[Sequence[Row], tracking.Run], Row] | None = None,
 ) -> Row:
     """Run a job to its summary, the file that makes the product whole; or find it there.
+
+    ``finish`` makes, of the shards' ``{path, rows, sha256}``, what there is one of for all of them,
+    and returns more for the summary. Where a job was killed in it, it is called again.
 
     Raises:
         ValueError: when the output holds other work.
@@ -81,6 +89,8 @@ def produce(
             "shards": shards,
             "quarantined": quarantined,
         }
+        if finish:
+            result |= finish(shards, run)
         storage.write_json(location, result)
         run.metrics({"rows": result["rows"], "quarantined": len(quarantined)})
         if fresh:

@@ -238,17 +238,19 @@ class _Decode:
         number, name = self.todo[int(index)]
         inputs = plan.read_shard(*self.where, number)
         rows = ({"shard": name} | row for row in inputs.to_pylist())
-        decoded = _side_by_side(self.job.decode, rows)
+        decoded = side_by_side(self.job.decode, rows)
         while several := list(islice(decoded, self.job.inputs_per_block)):
             flat = [row for made in several for row in made]
             yield {key: _column([row[key] for row in flat]) for key in flat[0]}
 
 
 def _column(values: list[Any]) -> Any:
+    if isinstance(values[0], bytes):
+        return np.array(values, object)  # numpy's own strings of bytes end before their last zeros
     return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values)
 
 
-def _side_by_side(decode: Callable[[Row], T], rows: Iterable[Row]) -> Iterator[T]:
+def side_by_side(decode: Callable[[Row], T], rows: Iterable[Row]) -> Iterator[T]:
     """``map`` on threads, in order and a few ahead: storage makes one wait, decoders free the lock.
 
     Unlike an executor's own ``map``, it takes no more rows than it has room for.

@@ -158,21 +158,20 @@ def segment_tiled(
             batch_size,
         )[None]
 
-    # What is done with is let go before the next picture is made.
+    def decode(x_1: Tensor) -> Tensor:
+        return pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
+
     end = integrate(
         field, latents.blend(encode, batch_size)[None], 0.0, 1.0, solver or defaults.segment
     )
-    x_1, nfe = end.x[0], end.nfe
-    del end
-    picture = pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
-    del x_1
-    picture = picture[:, :height, :width]
+    picture, nfe = decode(end.x[0])[:, :height, :width], end.nfe
+    del end  # latents may be as large as the picture
     rows = max(1, defaults.height * defaults.width // width)
     return Segmentation(*decode_in_strips(model.palette, picture, rows), picture[None], nfe)
 
 
 def continued(photo: Tensor, height: int, width: int) -> Tensor:
-    """A photo ``[C, H, W]`` continued down and to the right by its mirror image, again and again."""
+    """A photo ``[C, H, W]`` continued down and to the right by its mirror image, repeatedly."""
     for dim, size in ((1, height), (2, width)):
         length = photo.shape[dim]
         if length < size:

@@ -21,6 +21,20 @@ def test_file_uris_and_memory_are_storage_too(tmp_path):
         assert not storage.exists(uri)
 
 
+@pytest.mark.parametrize("where", ["{}", "file://{}", "memory://pieces"])
+def test_what_is_written_in_pieces_is_there_whole_or_not_at_all(tmp_path, where):
+    uri = storage.join(where.format(tmp_path), "deep", "a.bin")
+    with storage.writer(uri) as file:
+        file.write(b"one, ")
+        assert not storage.exists(uri)
+        file.write(b"two")
+    assert storage.read_bytes(uri) == b"one, two"
+    with pytest.raises(TypeError), storage.writer(uri) as file:
+        file.write("no bytes")
+    assert storage.read_bytes(uri) == b"one, two"
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"a.bin"}
+
+
 def test_listing_is_sorted_relative_and_without_hidden_files(tmp_path):
     for name in ("b.PNG", "a/c.png", ".hidden.png", "a/d.txt"):
         storage.write_bytes(f"{tmp_path}/{name}", b"")

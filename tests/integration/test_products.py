@@ -1,6 +1,8 @@
 """Label, synthesize, evaluate: complete, reproducible, and readable by others."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from pycocotools.mask import decode
 
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.label import LabelConfig, label
 from pipelines.predictors import ModelOptions, SolverChoice
 from pipelines.synthesize import SynthesizeConfig, synthesize
-from semflow import SemFlow
+from pipelines.tiled import TileOptions
+from semflow import SemFlow, segment_tiled
 from tests.pictures import encoded, scene
 
 
@@ -27,7 +31,8 @@ def labels(ray_session, model, tmp_path_factory):
     (photos / "broken.jpg").write_bytes(b"no photo")
     cfg = LabelConfig(
         model=str(model), images=str(photos), output=str(output), photos_per_shard=4,
-        max_bad_share=0.2, actors=ModelOptions(batch_size=3),
+        max_bad_share=0.2, actors=ModelOptions(batch_size=3), confidence=True, review=3,
+        formats=("png", "coco-panoptic", "coco-rle", "parquet"),
     )  # fmt: skip
     return cfg, photos, label(cfg)
 
@@ -73,10 +78,75 @@ def test_a_finished_label_does_nothing_and_another_is_refused(labels, capsys):
     cfg, _, summary = labels
     assert label(cfg) == summary
     assert "nothing to do" in capsys.readouterr().out
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="another configuration"):
         label(replace(cfg, solver=SolverChoice(steps=2)))
+
+
+def test_all_forms_say_what_the_masks_say(labels):
+    cfg, _, summary = labels
+    output = Path(cfg.output)
+    table = {row["image_id"]: row for row in pq.read_table(output / "table").to_pylist()}
+    panoptic = json.loads((output / "coco/panoptic.json").read_text())
+    results = json.loads((output / "coco/rle.json").read_text())
+    rows = {row["image_id"]: row for row in pq.read_table(output / "parquet").to_pylist()}
+    assert table.keys() == rows.keys() == {image["id"] for image in panoptic["images"]}
+    for image, annotation in zip(panoptic["images"], panoptic["annotations"], strict=True):
+        row = table[image["id"]]
+        ids = np.asarray(Image.open(output / row["mask"]))
+        assert image["file_name"] == row["image"] == rows[image["id"]]["image"]
+        picture = np.asarray(Image.open(output / "coco/panoptic" / annotation["file_name"]))
+        assert np.array_equal(picture[..., 0], ids + 1)
+        assert rows[image["id"]]["mask"] == (output / row["mask"]).read_bytes()
+        for result in (r for r in results if r["image_id"] == image["id"]):
+            assert np.array_equal(decode(result["segmentation"]), ids == result["category_id"])
+        confidence = np.asarray(Image.open(output / "confidence" / annotation["file_name"]))
+        assert confidence.shape == (32, 48)  # as the model saw it
+        assert confidence.mean() / 255 == pytest.approx(row["mean_margin"], abs=2e-3)
+    assert summary["files"] == ["coco/panoptic.json", "coco/rle.json", "review.csv", "review.html"]
+    worst = sorted(table.values(), key=lambda row: row["mean_margin"])[:3]
+    lines = (output / "review.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in lines] == [row["image"] for row in worst]
+
+
+def contents(output):
+    """Every file but the note of which MLflow run it was."""
+    files = (path for path in output.rglob("*") if path.is_file() and path.name != "mlflow.json")
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+def test_a_resumed_label_ends_with_the_bytes_of_an_undisturbed_one(labels, tmp_path):
+    cfg, _, _ = labels
+    whole, output = contents(Path(cfg.output)), tmp_path / "out"
+    # As a kill within the second shard leaves it: files without a record, one of them torn.
+    shutil.copytree(cfg.output, output)
+    for path in whole:
+        merged = path.startswith(("labels.json", "review.", "coco/panoptic.json", "coco/rle.json"))
+        if merged or path in ("_progress/table/00001.json", "table/00001.parquet"):
+            (output / path).unlink()
+    (output / "coco/00001.rle.json").write_bytes(b"[{")
+    (output / "_progress/review/00001.parquet").unlink()
+    label(replace(cfg, output=str(output)))
+    assert contents(output) == whole
+
+
+def test_photos_in_tiles_keep_their_resolution(ray_session, model, labels, tmp_path):
+    _, photos, _ = labels
+    cfg = LabelConfig(
+        model=str(model), images=str(photos), output=str(tmp_path / "out"), photos_per_shard=6,
+        max_bad_share=0.2, tiles=TileOptions(on=True, overlap=0.5), formats=("coco-rle", "png"),
+        review=2, actors=ModelOptions(batch_size=3),
+    )  # fmt: skip
+    summary = label(cfg)
+    assert summary["rows"] == 10
+    assert [Path(line["file"]).name for line in summary["quarantined"]] == ["broken.jpg"]
+    semflow = SemFlow.load(model)
+    for row in pq.read_table(tmp_path / "out/table").to_pylist():
+        photo = torch.from_numpy(np.array(Image.open(photos / row["image"]))).movedim(-1, 0)
+        expected = segment_tiled(semflow, photo, overlap=0.5, batch_size=3)
+        written = np.asarray(Image.open(tmp_path / "out" / row["mask"]))
+        assert np.mean(written == expected.ids[0].numpy()) > 0.999
+        assert row["mean_margin"] == pytest.approx(float(expected.margin.mean()), abs=1e-3)
+    assert (tmp_path / "out/review.html").read_text().count('alt="margin"') == 2
 
 
 @pytest.fixture(scope="module")

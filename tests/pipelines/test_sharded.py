@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines.sharded import DECODE_THREADS, _side_by_side
+from pipelines.sharded import DECODE_THREADS, side_by_side
 
 
 def test_rows_come_in_order_and_are_decoded_at_the_same_time():
@@ -16,7 +16,7 @@ def test_rows_come_in_order_and_are_decoded_at_the_same_time():
             gate.wait()
         return row["n"]
 
-    assert list(_side_by_side(decode, ({"n": n} for n in range(40)))) == list(range(40))
+    assert list(side_by_side(decode, ({"n": n} for n in range(40)))) == list(range(40))
 
 
 def test_no_more_is_read_than_there_is_room_for():
@@ -27,7 +27,7 @@ def test_no_more_is_read_than_there_is_room_for():
             taken.append(n)
             yield {"n": n}
 
-    decoded = _side_by_side(lambda row: row["n"], rows())
+    decoded = side_by_side(lambda row: row["n"], rows())
     assert next(decoded) == 0
     time.sleep(0.1)
     assert len(taken) <= 2 * DECODE_THREADS + 1
@@ -39,4 +39,4 @@ def test_an_error_reaches_whoever_asks():
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(_side_by_side(decode, [{"n": 0}]))
+        list(side_by_side(decode, [{"n": 0}]))

@@ -1,0 +1,136 @@
+"""Labelling in tiles: photos of unlike sizes go through the job as files, masks as PNG bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import torch
+import tyro
+
+from pipelines import pixels
+from pipelines.corpora import parts
+from pipelines.predictors import ModelOptions, Predictor
+from semflow import Solver, segment_tiled
+from semflow.tiles import OVERLAP
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+PHOTOS_A_BLOCK = 4
+"""Photos that an actor takes together. Each is computed alone: this decides nothing but how well
+the reading of one hides behind the model's work on another, and how evenly actors end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileOptions:
+    """Photos in tiles of the model's size, instead of resized to it."""
+
+    on: Annotated[bool, tyro.conf.arg(name="tiles", prefix_name=False)] = False
+    """Segment photos whole, by overlapping tiles that are blended while the flow runs."""
+    overlap: float = OVERLAP
+    """Share of a tile's side that neighbours have in common at least: 0 to below 1."""
+    scale: float = 1.0
+    """Photo pixels a model pixel: at 1 a tile has the photo's own pixels, at 2 the photo is first
+    made half as wide and high. Right is what shows things as large as in training."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"--tiles.overlap lies in [0, 1), not at {self.overlap}")
+        if self.scale <= 0:
+            raise ValueError(f"--tiles.scale is positive, not {self.scale}")
+        if not self.on and (self.overlap, self.scale) != (OVERLAP, 1):
+            raise ValueError("--tiles.overlap and --tiles.scale need --tiles")
+
+
+class ReadFile:
+    """``{name, source}`` to the file's bytes, which are a few megabytes where pixels are many."""
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        try:
+            data, error = parts.read(row["source"]), ""
+        except pixels.BadInput as bad:
+            data, error = b"", str(bad)
+        return [row | {"file": data, "width": 0, "height": 0, "error": error}]
+
+
+class TileSegmenter(Predictor):
+    """``file`` to ``ids`` and ``confidence`` (PNG bytes), ``margin``, ``width`` and ``height``.
+
+    Width and height are the photo's; ids and confidence (the margin of each pixel, times 255) have
+    these divided by the scale. What is no photo gets an ``error``.
+    """
+
+    def __init__(
+        self, model: str, options: ModelOptions, solver: Solver, tiles: TileOptions
+    ) -> None:
+        super().__init__(model, options)
+        self.solver, self.tiles, self.batch_size = solver, tiles, options.batch_size
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        files = zip(batch.pop("file"), batch["error"], strict=True)
+        with ThreadPoolExecutor(2) as pool:  # PNG is made of one photo while the next is segmented
+            packed = [
+                pool.submit(self.pack, *self.segment(*opened))
+                for opened in _one_ahead(pool, lambda file: self.open(*file), files)
+            ]
+            rows = [future.result() for future in packed]
+        kinds = {"ids": object, "confidence": object, "margin": np.float32}
+        return batch | {
+            key: np.array([row[key] for row in rows], kinds.get(key)) for key in rows[0]
+        }
+
+    def open(self, file: bytes, error: str) -> tuple[pixels.Pixels, dict[str, Any]]:
+        """The photo at the model's scale; its own size, or why it is none."""
+        try:
+            if error:
+                raise pixels.BadInput(error)
+            photo = pixels.read_photo(file)
+        except pixels.BadInput as bad:
+            return np.zeros((0, 0, 3), np.uint8), {"width": 0, "height": 0, "error": str(bad)}
+        height, width = photo.shape[:2]
+        if self.tiles.scale != 1:
+            size = (max(1, round(side / self.tiles.scale)) for side in (width, height))
+            photo = pixels.resize_photo(photo, *size)
+        return photo, {"width": width, "height": height, "error": ""}
+
+    def segment(
+        self, photo: pixels.Pixels, facts: dict[str, Any]
+    ) -> tuple[pixels.Pixels, pixels.Pixels, dict[str, Any]]:
+        """Ids and confidence ``[H, W]`` of a photo ``[H, W, 3]``; none of what is none."""
+        if facts["error"]:
+            return photo, photo, facts | {"margin": np.nan}
+        result = segment_tiled(
+            self.model, torch.tensor(photo).movedim(-1, 0), self.solver,
+            overlap=self.tiles.overlap, batch_size=self.batch_size,
+        )  # fmt: skip
+        margin = result.margin[0]
+        ids, confidence = result.ids[0], margin.mul(255).round_().byte()
+        facts = facts | {"margin": float(margin.mean(dtype=torch.float64))}
+        return ids.cpu().numpy(), confidence.cpu().numpy(), facts
+
+    @staticmethod
+    def pack(
+        ids: pixels.Pixels, confidence: pixels.Pixels, facts: dict[str, Any]
+    ) -> dict[str, Any]:
+        pictures = {"ids": ids, "confidence": confidence}
+        return facts | {
+            key: pixels.png(value) if value.size else b"" for key, value in pictures.items()
+        }
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A]
+) -> Iterator[B]:
+    """``map``, with the next item in work on the pool while one is looked at."""
+    waiting: Future[B] | None = None
+    for item in items:
+        following = pool.submit(function, item)
+        if waiting:
+            yield waiting.result()
+        waiting = following
+    if waiting:
+        yield waiting.result()
