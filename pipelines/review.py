@@ -97,9 +97,14 @@ class Overview:
     """Sum over the photos, as the next."""
     low: float = 0.0
     counts: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    """Photos by mean margin, from 0 to 1."""
+    """Photos by mean margin, in equal bins from 0 to 1."""
     worst: list[Row] = field(default_factory=list)
     """Rows of the table, with the ``number`` of their shard, lowest first."""
+
+    @property
+    def bins_shown(self) -> int:
+        """Bins from the first that the worst reach into."""
+        return min(BINS, int(self.worst[-1]["mean_margin"] * BINS) + 1)
 
     def add(self, rows: list[Row], keep: int) -> None:
         margins = np.array([row["mean_margin"] for row in rows])
@@ -171,7 +176,9 @@ def _pictures(output: str, row: Row, images: str, palette: Palette) -> dict[str,
     try:
         photo = pixels.read_photo(parts.read(storage.join(images, row["image"])))
         photo = pixels.resize_photo(photo, *small(row["width"], row["height"]))
-        made = {"photo": encoded(photo)} | made | {"labels": encoded(painted // 2 + photo // 2)}
+        grey = np.asarray(Image.fromarray(photo).convert("L"))[..., None]  # leaves colours readable
+        over = (0.6 * painted + 0.4 * grey).astype(np.uint8)
+        made = {"photo": encoded(photo), "labels": encoded(over), "margin": kept["margin"]}
     except pixels.BadInput:
         pass
     return {name: _data_uri(data) for name, data in made.items()}

@@ -50,7 +50,7 @@ class Args:
 
 
 def large_scene(width: int, height: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """A scene ``[3, H, W]`` and its ids ``[H, W]``, uint8, as ``digits.compose`` makes small ones."""
+    """A scene ``[3, H, W]`` and its ids ``[H, W]``, as ``digits.compose`` makes small ones."""
     from sklearn.datasets import load_digits, load_sample_images
 
     data, rng = load_digits(), np.random.default_rng(seed)
@@ -151,7 +151,7 @@ def main() -> None:
     print("\n" + table(results))
     border, middle = (100 * results[-1][f"true_{place}"] for place in ("border", "middle"))
     print(
-        f"\nThe truth of the last line: {border:.2f} % across borders, {middle:.2f} % across middles."
+        f"\nTruth of the last line: {border:.2f} % across borders, {middle:.2f} % across middles."
     )
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
