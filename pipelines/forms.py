@@ -50,8 +50,17 @@ class Labelled:
     image_id: int
     ids: pixels.Pixels
     """``[H, W]``, at the size that is written."""
-    class_margin: NDArray[np.float64]
-    """``[K]``, mean margin of each class's pixels; of a class that is not there it says nothing."""
+    seen: pixels.Pixels
+    """Ids at the size that the model saw."""
+    confidence: pixels.Pixels
+    """Margin of each pixel there, times 255."""
+
+    @cached_property
+    def class_margin(self) -> NDArray[np.float64]:
+        """``[256]``, mean margin of the pixels of each class."""
+        count = np.bincount(self.seen.ravel(), minlength=256)
+        total = np.bincount(self.seen.ravel(), self.confidence.ravel(), 256)
+        return total / 255 / np.maximum(count, 1)
 
     @cached_property
     def segments(self) -> list[Segment]:

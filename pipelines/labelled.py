@@ -82,12 +82,11 @@ class WriteLabels:
         row = opened(row)
         ids, confidence = row["ids"], row["confidence"]
         count = np.bincount(ids.ravel(), minlength=len(self.palette))
-        margins = np.bincount(ids.ravel(), confidence.ravel(), len(self.palette)) / 255
         if self.own_size:
             size = (int(row["width"]), int(row["height"]))
             ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
         photo = Labelled(
-            row["name"], row["path"], int(row["image_id"]), ids, margins / np.maximum(count, 1)
+            row["name"], row["path"], int(row["image_id"]), ids, row["ids"], confidence
         )
         files: dict[str, bytes] = {}
         for form in self.forms:

@@ -21,8 +21,9 @@ def labelled(number, height=13, width=17):
     rng = np.random.default_rng(number)
     ids = rng.choice([0, 1, 7, 200, 254], (height, width)).astype(np.uint8)
     ids[2:9, 3:8] = number % 255
-    margin = rng.random(255)
-    return Labelled(f"deep/ünï {number}", f"deep/ünï {number}.jpg", number + 1, ids, margin)
+    confidence = rng.integers(0, 256, (height, width)).astype(np.uint8)
+    name = f"deep/ünï {number}"
+    return Labelled(name, f"{name}.jpg", number + 1, ids, ids, confidence)
 
 
 PHOTOS = [labelled(0), labelled(1, 1, 1), labelled(254, 40, 3), labelled(9)]
@@ -87,9 +88,8 @@ def test_coco_run_lengths_come_back_through_pycocotools():
             back[segment] = result["category_id"]
             assert result["area"] == mask.area(result["segmentation"])
             assert result["bbox"] == mask.toBbox(result["segmentation"]).tolist()
-            assert result["score"] == pytest.approx(
-                photo.class_margin[result["category_id"]], abs=1e-4
-            )
+            margin = photo.confidence[segment].mean() / 255
+            assert result["score"] == pytest.approx(margin, abs=1e-4)
         assert np.array_equal(back, photo.ids)
 
 
