@@ -57,8 +57,8 @@ class LabelConfig:
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
     photos_per_shard: int | None = None
-    """Photos a file of the table; a restart repeats at most so many an actor. 256 if not given; 32
-    with --tiles, which is for large photos."""
+    """Photos a file of the table; a restart repeats at most so many an actor. If not given, 256, or
+    32 with --tiles, which is for large photos."""
     max_bad_share: float = 0.05
     """The job stops when more than this share of the photos cannot be used."""
     overwrite: bool = False
