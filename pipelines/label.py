@@ -49,7 +49,7 @@ class LabelConfig:
     confidence: bool = False
     """Write confidence/NAME.png: each pixel's margin, 8-bit grey, at the size the model saw."""
     review: int = 50
-    """List so many photos of lowest mean margin in review.csv and review.html; 0 for no list."""
+    """List so many photos with most pixels of low margin, review.csv and .html; 0 for no list."""
     settings: str | None = None
     """A file that tune/search_solver.py made: what it found goes before the model's own."""
     solver: SolverChoice = field(default_factory=SolverChoice)

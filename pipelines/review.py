@@ -1,8 +1,9 @@
 """The photos whose labels a person should look at first: a list, and a page to send.
 
-A photo's score is its mean margin. Each shard keeps small pictures of its lowest photos, so those
-of the lowest of all are there, whichever they turn out to be: the end of a job reads the table
-shard by shard, keeps the lowest so far, and looks up their pictures.
+A photo's score is the share of its pixels whose margin is not low: that orders photos much more as
+their faults do than the mean margin does (docs/labelling.md). Each shard keeps small pictures of
+its lowest photos, so those of the lowest of all are there, whichever they turn out to be: the end
+of a job reads the table shard by shard, keeps the lowest so far, and looks up their pictures.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ SHARP = 160
 """Up to this side pictures are shown with their pixels as squares."""
 LOW = 0.1
 """A pixel of a margin below this is one that could as well be of another class."""
-BINS = 25
+BINS, BARS = 1000, 25
+"""Of the shares while they are counted, and at most on the page."""
 COLUMNS = ["image", "image_id", "mean_margin", "low_margin_share", "width", "height", "class_share"]
 
 
@@ -47,12 +49,15 @@ def low_share(confidence: pixels.Pixels) -> float:
     return np.count_nonzero(confidence < math.ceil(255 * LOW)) / confidence.size
 
 
-def _order(row: Row) -> tuple[float, int]:
-    return float(row["mean_margin"]), int(row["image_id"])
+def _order(row: Row) -> tuple[float, float, int]:
+    return -row["low_margin_share"], row["mean_margin"], row["image_id"]
 
 
 def lowest(count: int, rows: Iterator[Row] | Sequence[Row]) -> list[Row]:
-    """The ``count`` rows of the table that score lowest, lowest first; of two alike the earlier."""
+    """The ``count`` rows of the table of the lowest score, lowest first.
+
+    Of rows alike, those of the lower mean margin, then the earlier ones.
+    """
     return heapq.nsmallest(count, rows, key=_order)
 
 
@@ -98,22 +103,25 @@ class Overview:
     """Sum over the photos, as the next."""
     low: float = 0.0
     counts: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    """Photos by mean margin, in equal bins from 0 to 1."""
+    """Photos by their share of pixels of low margin, in equal bins from 0 to 1."""
     worst: list[Row] = field(default_factory=list)
-    """Rows of the table, with the ``number`` of their shard, lowest first."""
-
-    @property
-    def bins_shown(self) -> int:
-        """Bins from the first that the worst reach into."""
-        return min(BINS, int(self.worst[-1]["mean_margin"] * BINS) + 1)
+    """Rows of the table, with the ``number`` of their shard, lowest score first."""
 
     def add(self, rows: list[Row], keep: int) -> None:
-        margins = np.array([row["mean_margin"] for row in rows])
+        shares = np.array([row["low_margin_share"] for row in rows])
         self.photos += len(rows)
-        self.margin += float(margins.sum())
-        self.low += sum(row["low_margin_share"] for row in rows)
-        self.counts += np.histogram(margins, BINS, (0, 1))[0]
+        self.margin += sum(row["mean_margin"] for row in rows)
+        self.low += float(shares.sum())
+        self.counts += np.histogram(shares, BINS, (0, 1))[0]
         self.worst = lowest(keep, [*self.worst, *rows])
+
+    def bars(self) -> tuple[list[int], float, int]:
+        """Photos a bar, the share at which the last bar ends, and the first bar of the worst."""
+        width = -(-(int(np.flatnonzero(self.counts)[-1]) + 1) // BARS)
+        bars = self.counts[: width * BARS]
+        bars = np.pad(bars, (0, width * BARS - len(bars))).reshape(BARS, width).sum(1)
+        first = int(self.worst[-1]["low_margin_share"] * BINS / width)
+        return bars.tolist(), width * BARS / BINS, min(first, BARS - 1)
 
 
 def survey(output: str, shards: Sequence[Row], keep: int) -> Overview:
@@ -135,10 +143,10 @@ def listing(worst: Sequence[Row]) -> bytes:
     """The list as CSV."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["rank", "path", "score", "low_margin_share"])
+    lines.writerow(["rank", "path", "score", "mean_margin"])
     for rank, row in enumerate(worst, start=1):
-        score, low = f"{row['mean_margin']:.6f}", f"{row['low_margin_share']:.6f}"
-        lines.writerow([rank, row["image"], score, low])
+        score, margin = 1 - row["low_margin_share"], row["mean_margin"]
+        lines.writerow([rank, row["image"], f"{score:.6f}", f"{margin:.6f}"])
     return text.getvalue().encode()
 
 
@@ -158,7 +166,7 @@ def publish(output: str, shards: Sequence[Row], count: int, images: str, palette
         return row | {"shown": _pictures(output, row, images, palette)}
 
     page = template(PAGE).render(
-        found=found, images=images, palette=palette, SIDE=SIDE, SHARP=SHARP, LOW=LOW, small=small,
+        found=found, bars=found.bars(), images=images, palette=palette, SHARP=SHARP, LOW=LOW,
         shown=list(side_by_side(show, found.worst)),
     ).encode()  # fmt: skip
     storage.write_bytes(storage.join(output, LIST), listing(found.worst))

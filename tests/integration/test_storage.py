@@ -38,6 +38,17 @@ def test_an_encode_on_s3_is_the_one_on_disk(latents, s3_latents):
     assert verify(VerifyConfig(data=output)) == {}
 
 
+def test_what_is_written_in_pieces_is_on_s3_whole_or_not_at_all(proxy):
+    uri = "s3://semflow/pieces.bin"
+    with storage.writer(uri) as file:
+        file.write(b"one, ")
+        assert not storage.exists(uri)
+        file.write(b"two")
+    with pytest.raises(TypeError), storage.writer(uri) as file:
+        file.write("no bytes")
+    assert storage.read_bytes(uri) == b"one, two"
+
+
 def test_training_reads_from_s3_even_a_bad_one(proxy, s3_latents, latents):
     from pipelines.feed import Feed, Order
 

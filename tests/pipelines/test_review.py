@@ -17,11 +17,12 @@ from semflow import make_palette
 from tests.pictures import encoded
 
 PALETTE = make_palette("sphere", ["sky", "road", "<tree>"])
+WORST = ["a/5.png", "a/15.png", "a/25.png"]
 SIZES = [(40, 60), (400, 330), (64, 64), (3, 200)]
 
 
 def columns(first, count, *, packed):
-    """What the actors hand to the writer; margins repeat, so that there are photos alike."""
+    """What the actors hand to the writer; in each shard's sixth photo all is in doubt."""
     rng = np.random.default_rng(first)
     rows = []
     for number in range(first, first + count):
@@ -29,6 +30,8 @@ def columns(first, count, *, packed):
         seen = (height, width) if packed else (32, 48)
         ids = rng.integers(0, 3, seen).astype(np.uint8)
         confidence = rng.integers(0, 256, seen).astype(np.uint8)
+        if number % 10 == 5:
+            confidence[:] = 0
         rows.append(
             {"name": f"a/{number}", "path": f"a/{number}.png", "image_id": number + 1,
              "width": width, "height": height, "margin": round(number * 7 % 10 / 10, 1),
@@ -49,7 +52,7 @@ def labelled(request, tmp_path):
             encoded(np.full((height, width, 3), number * 8, np.uint8))
         )
     output = str(tmp_path / "out")
-    write = WriteLabels(output, PALETTE, "f", images=str(images), confidence=True, review=4)
+    write = WriteLabels(output, PALETTE, "f", images=str(images), confidence=True, review=7)
     made = {n: columns(10 * n, 10, packed=request.param) for n in range(3)}
     shards = [write(f"table/{number:05d}", shard) for number, shard in made.items()]
     return output, shards, images, made
@@ -69,13 +72,20 @@ def test_the_table_says_what_the_confidence_pictures_show(labelled):
         assert sum(row["class_share"]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [1, 3, 7])
 def test_the_list_is_the_lowest_of_all_worst_first(labelled, count):
     output, shards, images, made = labelled
     review.publish(output, shards, count, str(images), PALETTE)
-    rows = [(margin, number, path) for shard in made.values() for margin, number, path in zip(
-        shard["margin"], shard["image_id"], shard["path"], strict=True)]  # fmt: skip
-    expected = [(path, margin) for margin, _, path in sorted(rows)[:count]]
+    rows = []
+    for shard in made.values():
+        for margin, number, path, seen in zip(
+            *(shard[key] for key in ("margin", "image_id", "path", "confidence")), strict=True
+        ):
+            picture = pixels.open_image(seen) if isinstance(seen, bytes) else seen
+            rows.append((np.mean(np.asarray(picture) / 255 >= 0.1), margin, number, path))
+    expected = [(path, pytest.approx(score, abs=1e-6)) for score, _, _, path in sorted(rows)]
+    expected = expected[:count]
+    assert [path for path, _ in expected][:3] == WORST[:count]
     with open(f"{output}/review.csv") as file:
         found = list(csv.DictReader(file))
     assert [(line["path"], float(line["score"])) for line in found] == expected
@@ -99,8 +109,8 @@ def test_the_page_holds_photo_labels_and_margin_of_each(labelled):
 
 
 def test_a_photo_that_is_gone_is_listed_with_what_there_is(labelled):
-    output, shards, images, made = labelled
-    (images / made[0]["path"][0]).unlink()  # its margin is 0: the first of the list
+    output, shards, images, _ = labelled
+    (images / WORST[0]).unlink()
     page = review.publish(output, shards, 1, str(images), PALETTE).decode()
     assert re.findall(r'alt="(.*?)"', page) == ["labels", "margin"]
 
