@@ -19,6 +19,8 @@ from pipelines.sharded import Row
 TABLE = "table"
 Files = Mapping[str, Callable[[], bytes]]
 """Files to make: path below the output, and what makes its bytes."""
+Finish = Callable[[Sequence[str], tracking.Run], Row]
+"""Takes the paths of the table's files, in order, and the MLflow run."""
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
@@ -51,9 +53,16 @@ def write_shard(output: str, shard: str, table: pa.Table, files: Files, metadata
 
 
 def produce(
-    job: sharded.ShardedJob, cfg: Any, summary: str, inputs: Sequence[Row], more: Row
+    job: sharded.ShardedJob,
+    cfg: Any,
+    summary: str,
+    inputs: Sequence[Row],
+    more: Row,
+    finish: Finish | None = None,
 ) -> Row:
     """Run a job to its summary, the file that makes the product whole; or find it there.
+
+    ``finish`` does what is left once all shards are there, and gives more for the summary.
 
     Raises:
         ValueError: when the output holds other work.
@@ -80,6 +89,8 @@ def produce(
             "shards": shards,
             "quarantined": quarantined,
         }
+        if finish:
+            result |= finish([shard["path"] for shard in shards], run)
         storage.write_json(location, result)
         run.metrics({"rows": result["rows"], "quarantined": len(quarantined)})
     return dict(storage.read_json(location))
