@@ -68,6 +68,7 @@ def _mean(total: float, count: int) -> float | None:
 
 
 def _of_class(tally: Tally, palette: Palette, number: int) -> dict[str, Any]:
+    asked = tally.images[number] + tally.rejected[number]
     return {
         "id": number,
         "name": palette.names[number],
@@ -75,7 +76,7 @@ def _of_class(tally: Tally, palette: Palette, number: int) -> dict[str, Any]:
         "pixels": tally.pixels[number],
         "images": tally.images[number],
         "rejected": tally.rejected[number],
-        "iou": _mean(tally.shared[number], tally.either[number]),
+        "iou": _mean(tally.shared[number], tally.either[number]) if asked else None,
     }
 
 
