@@ -55,7 +55,7 @@ def strip(row: dict[str, Any], palette: Palette) -> bytes:
     """Image, mask, and what was seen, side by side as PNG."""
     tiles = [Image.fromarray(row["pixels"])]
     tiles += [
-        Image.fromarray(pictures.colours(torch.from_numpy(row[name]), palette))
+        Image.fromarray(pictures.colours(torch.tensor(row[name]), palette))
         for name in ("ids", "seen")
     ]
     width, height = tiles[0].size

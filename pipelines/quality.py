@@ -53,7 +53,7 @@ class Agreement(NamedTuple):
 def agreement(seen: Pixels, ids: Pixels, classes: int) -> Agreement:
     """Compare what was seen ``[H, W]`` with a mask ``[H, W]``, 255 ignored."""
     matrix = ConfusionMatrix(classes)
-    matrix.update(torch.from_numpy(seen), torch.from_numpy(ids))
+    matrix.update(torch.tensor(seen), torch.tensor(ids))
     counts = matrix.counts.numpy()
     shared = counts[:, :classes].diagonal()
     there = counts.sum(1)

@@ -71,7 +71,7 @@ def draw(found: dict[str, np.ndarray], shuffled: np.ndarray, palette: Palette, a
         axes.hist(values, bins, weights=weights, label=label, color=colour, alpha=0.75)
     axes.axvline(args.threshold, color="black", lw=1, ls="--")
     axes.set(xlabel="agreement of images with", ylabel="% of the pairs", xlim=(0, 1))
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="upper center")
     axes.spines[["top", "right"]].set_visible(False)
     order = np.argsort(true, kind="stable")
     rejected = [int(i) for i in order if true[i] < args.threshold][:4]
