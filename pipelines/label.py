@@ -112,7 +112,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         for number, (name, path) in enumerate(zip(unique_names(paths), paths, strict=True), start=1)
     ]
     fingerprint = config.fingerprint(
-        [index, config.to_dict(solver), cfg.actors.precision, cfg.resolution, cfg.shard, paths,
+        [index, config.to_dict(solver), cfg.actors.arithmetic, cfg.resolution, cfg.shard, paths,
          config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence, cfg.review]
     )  # fmt: skip
 

@@ -77,6 +77,11 @@ class ModelOptions:
     price_per_hour: float | None = None
     """What all the machines cost an hour, to say what a million images cost."""
 
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        """What decides the bits of a result."""
+        return {key: getattr(self, key) for key in ("precision", "compile", "channels_last")}
+
     def __post_init__(self) -> None:
         if min(self.batch_size, self.actors, self.max_actors or self.actors) < 1:
             raise ValueError("--actors.batch-size, --actors.actors, --actors.max-actors: 1 or more")

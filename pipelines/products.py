@@ -19,6 +19,8 @@ from pipelines.sharded import Row
 TABLE = "table"
 Files = Mapping[str, Callable[[], bytes]]
 """Files to make: path below the output, and what makes its bytes."""
+Finish = Callable[[Sequence[Row], tracking.Run], Row]
+"""Takes the table's files, in order, and the MLflow run."""
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
@@ -56,7 +58,7 @@ def produce(
     summary: str,
     inputs: Sequence[Row],
     more: Row,
-    finish: Callable[[Sequence[Row], tracking.Run], Row] | None = None,
+    finish: Finish | None = None,
 ) -> Row:
     """Run a job to its summary, the file that makes the product whole; or find it there.
 
@@ -72,7 +74,6 @@ def produce(
     if storage.exists(location):
         print(f"{job.output} is finished: nothing to do")
         return dict(storage.read_json(location))
-
     with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
         plan = sharded.prepare(job, TABLE, pa.Table.from_pylist(list(inputs)))
         records, fresh, seconds = sharded.run(job, plan)
