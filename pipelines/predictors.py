@@ -80,9 +80,12 @@ def load_model(model: str) -> SemFlow:
 class Predictor:
     """A model in an actor, loaded once."""
 
-    def __init__(self, model: str, options: ModelOptions) -> None:
-        """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU."""
-        self.model = load_model(model)
+    def __init__(self, model: str | SemFlow, options: ModelOptions) -> None:
+        """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU.
+
+        A model that is loaded already may be shared between predictors: nothing in it changes.
+        """
+        self.model = load_model(model) if isinstance(model, str) else model
         self.device = self.model.device
         self.bf16 = options.precision == "bf16"
 
@@ -98,7 +101,7 @@ def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
 class Segmenter(Predictor):
     """``pixels [H, W, 3] uint8`` to ``ids [H, W] uint8`` and ``margin``, a picture's mean."""
 
-    def __init__(self, model: str, options: ModelOptions, solver: Solver) -> None:
+    def __init__(self, model: str | SemFlow, options: ModelOptions, solver: Solver) -> None:
         super().__init__(model, options)
         self.solver = solver
 
@@ -120,7 +123,11 @@ class Synthesizer(Predictor):
     """``ids [H, W] uint8`` and ``seed`` to ``pixels [H, W, 3] uint8``."""
 
     def __init__(
-        self, model: str, options: ModelOptions, solver: Solver, perturbation: Perturbation
+        self,
+        model: str | SemFlow,
+        options: ModelOptions,
+        solver: Solver,
+        perturbation: Perturbation,
     ) -> None:
         super().__init__(model, options)
         self.solver, self.perturbation = solver, perturbation
