@@ -63,6 +63,10 @@ class Direction:
         result: dict[str, Any] = self.predictor(columns)  # type: ignore[operator]
         return result
 
+    def warm(self, row: Row) -> None:
+        """Compute once, so that the first request does not wait for what only that takes."""
+        self._predict({key: [value] for key, value in row.items()} | {"error": [""]})
+
     def counts(self) -> dict[str, int]:
         return {"rows": self.rows, "batches": self.batches}
 
@@ -95,6 +99,9 @@ class Service:
         self.synthesizer = Direction(
             Synthesizer(loaded, cfg.options, solvers[1], perturbation), device, cfg
         )
+        size = self.defaults.height, self.defaults.width
+        self.segmenter.warm({"pixels": np.zeros((*size, 3), np.uint8)})
+        self.synthesizer.warm({"ids": np.zeros(size, np.uint8), "seed": 0})
         self.busy = 0
         self.pictures = asyncio.Semaphore(cores)  # decoded at once: each may be large
         self.about = {
