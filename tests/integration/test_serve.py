@@ -238,13 +238,13 @@ def test_stalled_clients_are_let_go_and_no_more_are_held_than_there_is_room_for(
     assert post(f"{service}/segment", PHOTO).status_code == 200
 
 
-def test_what_cannot_be_served_is_said_before_anything_starts(model, latents, tmp_path):
+def test_what_cannot_be_served_is_said_before_anything_starts(model, tmp_path):
     from pipelines.config import UserError
     from pipelines.serve import app, check_port
 
     assert app({"model": str(model), "segment.steps": "3"}) is not None
     with pytest.raises(ValueError, match="no SemFlow model"):
-        app({"model": str(latents)})
+        app({"model": str(tmp_path)})
     with pytest.raises(ValueError, match="could turn class"):
         app({"model": str(model), "perturbation.amplitude": "0.9"})
     with pytest.raises(ValueError, match="no settings at"):
@@ -279,7 +279,7 @@ def page(browser, service):
     page.said, page.asked = [], []
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", page.asked.append)
+    page.on("request", lambda request: page.asked.append(request))
     page.goto(service)
     page.wait_for_selector("#classes input")
     yield page
