@@ -12,7 +12,7 @@ import warnings
 from collections.abc import AsyncGenerator, Sequence
 
 from fastapi import Request
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -147,13 +147,13 @@ def _check_header(data: bytes, kinds: Sequence[str], max_pixels: int) -> str:
     if not data:
         raise Refused(400, "the file is empty")
     try:
-        with Image.open(io.BytesIO(data), formats=kinds) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(kinds)) as image:
             (width, height), mode = image.size, image.mode
     except Image.DecompressionBombError:
         raise Refused(
             413, f"the image has more than {max_pixels} pixels: send a smaller one"
         ) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         wanted = " or ".join(kinds)
         raise Refused(415, f"the file is no {wanted} image that can be read: send one") from None
     except Exception as error:  # Pillow's plugins raise ValueError, SyntaxError, struct.error, ...
