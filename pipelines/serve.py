@@ -63,14 +63,14 @@ def app(args: dict[str, Any]) -> Application:
     return build(config.absolute_paths(cfg, "model", "settings"))
 
 
-def start(cfg: ServeConfig) -> str:
-    """Run the application in the Ray that is there; returns its address."""
+def start(application: Application, cfg: ServeConfig) -> str:
+    """Run an application in the Ray that is there; returns its address."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         http_options=HTTPOptions(host=cfg.host, port=cfg.port),
         logging_config={"log_level": "WARNING"},
     )
-    serve.run(build(cfg), name=NAME, route_prefix="/")
+    serve.run(application, name=NAME, route_prefix="/")
     return f"http://{cfg.host}:{cfg.port}"
 
 
@@ -94,9 +94,9 @@ def main() -> None:
     cfg = config.parse(ServeConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "settings")
     check_port(cfg.host, cfg.port)
-    stopped = threading.Event()
+    application, stopped = build(cfg), threading.Event()
     raydata.init(cfg.ray.address)
-    where = start(cfg)
+    where = start(application, cfg)
     print(f"{cfg.model} is served at {where} (stop it with Ctrl-C)", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

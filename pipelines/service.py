@@ -104,7 +104,7 @@ class Service:
         self.synthesizer.warm({"ids": np.zeros(size, np.uint8), "seed": 0})
         self.busy = 0
         self.pictures = asyncio.Semaphore(cores)  # decoded at once: each may be large
-        self.about = {
+        self.about: dict[str, Any] = {
             "classes": [
                 {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
                 for number, (name, colour) in enumerate(

@@ -29,7 +29,7 @@ def service(ray_session, model):
     """The service's address, in the Ray of all tests."""
     from ray import serve
 
-    from pipelines.serve import start
+    from pipelines.serve import build, start
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ def service(ray_session, model):
         model=str(model), port=port, max_batch=8, batch_wait_s=0.05, max_bytes=MAX_BYTES,
         max_pixels=100_000, max_samples=5, max_requests=MAX_REQUESTS, body_timeout_s=3,
     )  # fmt: skip
-    yield start(cfg)
+    yield start(build(cfg), cfg)
     serve.shutdown()
 
 
