@@ -114,9 +114,12 @@ def prepared(model: SemFlow, options: ModelOptions) -> SemFlow:
 class Predictor:
     """A model in an actor, loaded once."""
 
-    def __init__(self, model: str, options: ModelOptions) -> None:
-        """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU."""
-        self.model = load_model(model, options)
+    def __init__(self, model: str | SemFlow, options: ModelOptions) -> None:
+        """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU.
+
+        A model that was loaded as ``options`` want it may be shared between predictors.
+        """
+        self.model = load_model(model, options) if isinstance(model, str) else model
         self.device = self.model.device
 
 
@@ -131,7 +134,7 @@ class Segmenter(Predictor):
     Confidence is the margin of each pixel, times 255.
     """
 
-    def __init__(self, model: str, options: ModelOptions, solver: Solver) -> None:
+    def __init__(self, model: str | SemFlow, options: ModelOptions, solver: Solver) -> None:
         super().__init__(model, options)
         self.solver = solver
 
@@ -154,7 +157,11 @@ class Synthesizer(Predictor):
     """``ids [H, W] uint8`` and ``seed`` to ``pixels [H, W, 3] uint8``."""
 
     def __init__(
-        self, model: str, options: ModelOptions, solver: Solver, perturbation: Perturbation
+        self,
+        model: str | SemFlow,
+        options: ModelOptions,
+        solver: Solver,
+        perturbation: Perturbation,
     ) -> None:
         super().__init__(model, options)
         self.solver, self.perturbation = solver, perturbation

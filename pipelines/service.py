@@ -1,0 +1,267 @@
+"""A replica of the service: one model, two directions, batches formed from concurrent requests.
+
+The endpoints are a FastAPI application that Ray Serve runs. Pictures are decoded and encoded on
+threads beside the model; the model computes one batch at a time, of either direction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from PIL import Image
+from ray import serve
+
+from pipelines import config, endpoints, pixels, uploads
+from pipelines.endpoints import SegmentQuery, SynthesizeQuery, wants_json
+from pipelines.masks import LabelMap
+from pipelines.pixels import Pixels
+from pipelines.predictors import Predictor, Segmenter, Synthesizer, load_model
+from pipelines.products import rows_of
+from pipelines.serveconfig import ServiceConfig
+from pipelines.settings import model_fingerprint, read_defaults, read_model_index
+from pipelines.sharded import Row
+from pipelines.uploads import Refused
+from semflow import Palette
+
+PAGE = Path(__file__).with_name("serve.html")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src blob: data:; connect-src 'self'; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Direction:
+    """One way of the model: single rows in, computed together with those of other requests."""
+
+    def __init__(self, predictor: Predictor, device: asyncio.Lock, cfg: ServiceConfig) -> None:
+        """Batch for ``predictor``; whoever holds ``device`` computes."""
+        self.predictor, self.device = predictor, device
+        self.rows = self.batches = 0
+        self.compute = serve.batch(
+            max_batch_size=cfg.max_batch, batch_wait_timeout_s=cfg.batch_wait_s
+        )(self._compute)
+
+    async def _compute(self, rows: list[Row]) -> list[Row]:
+        columns: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
+        async with self.device:
+            self.rows, self.batches = self.rows + len(rows), self.batches + 1
+            result = await asyncio.to_thread(self._predict, columns | {"error": [""] * len(rows)})
+        return rows_of(result)
+
+    def _predict(self, columns: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = self.predictor(columns)  # type: ignore[operator]
+        return result
+
+    def warm(self, row: Row) -> None:
+        """Compute once, so that the first request does not wait for what only that takes."""
+        self._predict({key: [value] for key, value in row.items()} | {"error": [""]})
+
+    def counts(self) -> dict[str, int]:
+        return {"rows": self.rows, "batches": self.batches}
+
+
+class Service:
+    """The model with its endpoints."""
+
+    def __init__(self, cfg: ServiceConfig) -> None:
+        """Load the model and check what was chosen for it.
+
+        Raises:
+            ValueError: when there is no model, or the choices do not fit it.
+        """
+        self.cfg = cfg
+        cores = os.cpu_count() or 1
+        torch.set_num_threads(cfg.threads or max(1, cores // cfg.replicas))
+        index = read_model_index(cfg.model)
+        self.palette = Palette.from_json(index["palette"])
+        self.defaults = read_defaults(index, cfg.settings)
+        ignore_ids = self.defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
+        self.labels = LabelMap(classes=len(self.palette), ignore_ids=ignore_ids)
+        solvers = (
+            cfg.segment.over(self.defaults.segment),
+            cfg.synthesize.over(self.defaults.synthesize),
+        )
+        perturbation = cfg.perturbation.over(self.defaults.perturbation)
+        perturbation.check(self.palette)
+        loaded, device = load_model(cfg.model, cfg.options), asyncio.Lock()
+        self.segmenter = Direction(Segmenter(loaded, cfg.options, solvers[0]), device, cfg)
+        self.synthesizer = Direction(
+            Synthesizer(loaded, cfg.options, solvers[1], perturbation), device, cfg
+        )
+        size = self.defaults.height, self.defaults.width
+        self.segmenter.warm({"pixels": np.zeros((*size, 3), np.uint8)})
+        self.synthesizer.warm({"ids": np.zeros(size, np.uint8), "seed": 0})
+        self.busy = 0
+        self.pictures = asyncio.Semaphore(cores)  # decoded at once: each may be large
+        self.about: dict[str, Any] = {
+            "classes": [
+                {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
+                for number, (name, colour) in enumerate(
+                    zip(self.palette.names, self.palette.colours, strict=True)
+                )
+            ],
+            "ignore_ids": list(ignore_ids),
+            "width": self.defaults.width,
+            "height": self.defaults.height,
+            "fingerprint": model_fingerprint(index),
+            "segment": config.to_dict(solvers[0]),
+            "synthesize": config.to_dict(solvers[1]),
+            "perturbation": config.to_dict(perturbation),
+            "limits": {
+                key: getattr(cfg, key) for key in ("max_bytes", "max_pixels", "max_samples")
+            },
+        }
+
+    async def page(self) -> Response:
+        """The page for people."""
+        return HTMLResponse(PAGE.read_text(), headers=HEADERS)
+
+    async def model(self) -> Response:
+        """What the model knows and how it is used."""
+        return JSONResponse(self.about)
+
+    async def health(self) -> Response:
+        """That this replica answers, and what it has computed since it started."""
+        directions = {"segment": self.segmenter, "synthesize": self.synthesizer}
+        counts = {name: direction.counts() for name, direction in directions.items()}
+        return JSONResponse({"ready": True, "busy": self.busy, **counts})
+
+    async def segment(self, request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
+        """A photo to its mask: an index PNG of the photo's size, or JSON with more."""
+        as_json = wants_json(request)
+        with self.place():
+            data = await self.file(request, uploads.PHOTO_KINDS)
+            async with self.pictures:
+                photo, row = await asyncio.to_thread(self.decode_photo, data)
+            size = (photo.shape[1], photo.shape[0])
+            opacity = query.overlay if as_json else 0.0
+            if not opacity:
+                del photo  # it may be large, and a batch may have to be waited for
+            answer = await self.segmenter.compute(row)
+            async with self.pictures:
+                mask = await asyncio.to_thread(self.mask_png, answer["ids"], size)
+                if not as_json:
+                    headers = {"Mean-Margin": f"{answer['margin']:.4f}"}
+                    return Response(mask, media_type="image/png", headers=headers)
+                result = self.described(answer, size) | {"mask": as_text(mask)}
+                if opacity:
+                    picture = await asyncio.to_thread(overlay_png, photo, mask, opacity)
+                    result["overlay"] = as_text(picture)
+        return JSONResponse(result)
+
+    async def synthesize(
+        self, request: Request, query: Annotated[SynthesizeQuery, Query()]
+    ) -> Response:
+        """A mask to an image of it, or to several as JSON; at the model's size."""
+        if query.samples > self.cfg.max_samples:
+            raise Refused(
+                400, f"samples={query.samples}: at most {self.cfg.max_samples} in one request"
+            )
+        with self.place():
+            data = await self.file(request, uploads.MASK_KINDS)
+            async with self.pictures:
+                ids = await asyncio.to_thread(self.decode_mask, data)
+            seeds = [query.seed + number for number in range(query.samples)]
+            rows = await asyncio.gather(
+                *(self.synthesizer.compute({"ids": ids, "seed": seed}) for seed in seeds)
+            )
+            async with self.pictures:
+                images = [await asyncio.to_thread(pixels.png, row["pixels"]) for row in rows]
+        if len(images) == 1 and not wants_json(request):
+            return Response(images[0], media_type="image/png", headers={"Seed": str(seeds[0])})
+        pairs = zip(seeds, images, strict=True)
+        return JSONResponse(
+            {
+                "width": self.defaults.width,
+                "height": self.defaults.height,
+                "images": [{"seed": seed, "image": as_text(image)} for seed, image in pairs],
+            }
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Serve asks for when this object is made."""
+        web = endpoints.application()
+        for method, path, endpoint in (
+            ("GET", "/", self.page),
+            ("GET", "/model", self.model),
+            ("GET", "/health", self.health),
+            ("POST", "/segment", self.segment),
+            ("POST", "/synthesize", self.synthesize),
+        ):
+            web.add_api_route(path, endpoint, methods=[method], response_model=None)
+        return web
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the requests that are held at once.
+
+        Raises:
+            Refused: 503 when there is none left.
+        """
+        if self.busy >= self.cfg.max_requests:
+            raise Refused(503, f"{self.busy} requests are waiting here: try again in a second")
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+
+    async def file(self, request: Request, kinds: tuple[str, ...]) -> bytes:
+        return await uploads.read_file(
+            request, kinds, max_bytes=self.cfg.max_bytes, timeout_s=self.cfg.body_timeout_s
+        )
+
+    def decode_photo(self, data: bytes) -> tuple[Pixels, Row]:
+        """A photo as it is, and as a row for the model."""
+        photo = uploads.read_photo(data, self.cfg.max_pixels)
+        small = pixels.resize_photo(photo, self.defaults.width, self.defaults.height)
+        return photo, {"pixels": small}
+
+    def decode_mask(self, data: bytes) -> Pixels:
+        """A mask at the model's size."""
+        ids = uploads.read_mask(data, self.labels, self.cfg.max_pixels)
+        return resize_ids(ids, (self.defaults.width, self.defaults.height))
+
+    def mask_png(self, ids: Pixels, size: tuple[int, int]) -> bytes:
+        return pixels.png(resize_ids(ids, size), self.palette.png_palette())
+
+    def described(self, answer: Row, size: tuple[int, int]) -> dict[str, Any]:
+        """A segmentation in figures; shares are those of the model's pixels, as label.py's are."""
+        counts = np.bincount(answer["ids"].ravel(), minlength=len(self.palette))
+        shares = counts[: len(self.palette)] / answer["ids"].size
+        classes = [
+            entry | {"share": float(share)}
+            for entry, share in zip(self.about["classes"], shares, strict=True)
+        ]
+        width, height = size
+        margin = float(answer["margin"])
+        return {"width": width, "height": height, "mean_margin": margin, "classes": classes}
+
+
+def as_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def resize_ids(ids: Pixels, size: tuple[int, int]) -> Pixels:
+    """Ids ``[H, W]`` at ``(width, height)``, nearest."""
+    return np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+
+
+def overlay_png(photo: Pixels, mask: bytes, opacity: float) -> bytes:
+    """The photo with its coloured mask over it."""
+    colours = pixels.open_image(mask).convert("RGB")
+    return pixels.png(np.asarray(Image.blend(Image.fromarray(photo), colours, opacity)))
+
+
+deployment = serve.deployment(name="model")(serve.ingress()(Service))
