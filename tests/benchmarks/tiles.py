@@ -44,9 +44,13 @@ class Args:
     model: str = "out/demo/run/model"
     """A model of the demo's scenes."""
     overlaps: tuple[float, ...] = (0.0, OVERLAP)
-    """For the photo of 4096 x 3072; the default one for a quarter of it as well."""
+    """For the photo of 4096 x 3072, below a half; the default one for a quarter of it as well."""
     batch_size: int = 16
     output: str = "out/tiles"
+
+    def __post_init__(self) -> None:
+        if max(self.overlaps) >= 0.5:
+            raise ValueError("at an overlap of a half, the middle of a tile is another's border")
 
 
 def large_scene(width: int, height: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
