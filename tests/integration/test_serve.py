@@ -287,8 +287,8 @@ def page(browser, service):
 
 
 def width_of(page, selector):
-    page.wait_for_function(f"document.querySelector('{selector}').naturalWidth > 0")
-    return page.evaluate(f"document.querySelector('{selector}').naturalWidth")
+    image = page.wait_for_selector(f"{selector}[src^='data:image/png']")
+    return image.evaluate("image => image.decode().then(() => image.naturalWidth)")
 
 
 def test_the_page_segments_a_photo_and_synthesizes_what_is_painted(page, service):
