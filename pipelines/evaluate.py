@@ -23,10 +23,10 @@ from torch import Tensor
 from infra import storage, tracking
 from pipelines import config, pictures, raydata, report, sharded
 from pipelines.config import RayOptions
-from pipelines.drafts import sample_seed
 from pipelines.latents import Manifest, read_manifest, read_row_groups
 from pipelines.predictors import ModelOptions, PerturbationChoice, Predictor, SolverChoice
 from pipelines.settings import read_defaults, read_model_index
+from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix
 from semflow.sampler import Defaults
 

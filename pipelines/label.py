@@ -19,12 +19,12 @@ from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import parts
-from pipelines.forms import FORMS, FormName
-from pipelines.labelled import WriteLabels
+from pipelines.labelling.forms import FORMS, FormName
+from pipelines.labelling.labelled import WriteLabels
+from pipelines.labelling.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
 from pipelines.products import produce, unique_names
 from pipelines.settings import read_defaults, read_model_index
-from pipelines.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
 from semflow import Palette
 
 SUMMARY = "labels.json"

@@ -22,9 +22,10 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
-from pipelines import config, raydata, serveconfig, service
+from pipelines import config, raydata
 from pipelines.config import UserError
-from pipelines.serveconfig import ServeConfig, ServiceConfig
+from pipelines.serving import serveconfig, service
+from pipelines.serving.serveconfig import ServeConfig, ServiceConfig
 from pipelines.settings import read_defaults, read_model_index
 from semflow import Palette
 

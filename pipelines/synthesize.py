@@ -19,14 +19,14 @@ import ray.data
 from infra import storage
 from pipelines import config, corpora, raydata, sharded
 from pipelines.config import RayOptions
-from pipelines.dataset import Finish, WriteImages
-from pipelines.drafts import DecodeMask, drafts
-from pipelines.edits import Edits, Recipe
-from pipelines.formats import Format
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice, Synthesizer
 from pipelines.products import produce
-from pipelines.quality import CheckedSynthesizer, Quality
 from pipelines.settings import read_defaults, read_model_index
+from pipelines.synthesis.dataset import Finish, WriteImages
+from pipelines.synthesis.drafts import DecodeMask, drafts
+from pipelines.synthesis.edits import Edits, Recipe
+from pipelines.synthesis.formats import Format
+from pipelines.synthesis.quality import CheckedSynthesizer, Quality
 from semflow import Palette
 
 SUMMARY = "images.json"

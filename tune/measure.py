@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from pipelines.drafts import sample_seed
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
+from pipelines.synthesis.drafts import sample_seed
 from semflow import Solver
 from semflow.curvature import Curvature, fit_grid, follow
 from tune.candidates import Direction, grid_name

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from infra import storage
 from pipelines import config
-from pipelines.drafts import sample_seed
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
+from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix, SemFlow, Solver
 from semflow.frechet import pyramid_features
 from tune.candidates import Candidate

@@ -21,11 +21,11 @@ import tyro
 
 from infra import storage
 from pipelines import corpora, pictures
-from pipelines.drafts import DecodeMask, sample_seed
-from pipelines.edits import Recipe
 from pipelines.predictors import ModelOptions
 from pipelines.products import unique_names
-from pipelines.quality import CheckedSynthesizer, Quality, agreement
+from pipelines.synthesis.drafts import DecodeMask, sample_seed
+from pipelines.synthesis.edits import Recipe
+from pipelines.synthesis.quality import CheckedSynthesizer, Quality, agreement
 from semflow import Palette
 
 SHARES = (0, 5, 25, 50, 75, 95, 100)

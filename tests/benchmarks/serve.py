@@ -26,7 +26,7 @@ from ray import serve
 from infra import storage
 from pipelines import corpora, raydata
 from pipelines.serve import build
-from pipelines.serveconfig import ServiceConfig
+from pipelines.serving.serveconfig import ServiceConfig
 
 PORT = 18200
 

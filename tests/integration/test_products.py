@@ -14,9 +14,9 @@ from pycocotools.mask import decode
 
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.label import LabelConfig, label
+from pipelines.labelling.tiled import TileOptions
 from pipelines.predictors import ModelOptions, SolverChoice
 from pipelines.synthesize import SynthesizeConfig, synthesize
-from pipelines.tiled import TileOptions
 from semflow import SemFlow, segment_tiled
 from tests.pictures import encoded, scene
 

@@ -15,7 +15,7 @@ import requests
 from PIL import Image
 
 from pipelines.predictors import ModelOptions, Segmenter, Synthesizer
-from pipelines.serveconfig import ServeConfig
+from pipelines.serving.serveconfig import ServeConfig
 from semflow import SemFlow
 from tests.pictures import encoded, scene
 from tests.pipelines.test_uploads import bomb

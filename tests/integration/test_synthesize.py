@@ -15,10 +15,10 @@ import torch
 import yaml
 from PIL import Image
 
-from pipelines.drafts import DecodeMask, drafts
-from pipelines.edits import Edits, Recipe
 from pipelines.predictors import ModelOptions
-from pipelines.quality import Quality, agreement, attempt_seed
+from pipelines.synthesis.drafts import DecodeMask, drafts
+from pipelines.synthesis.edits import Edits, Recipe
+from pipelines.synthesis.quality import Quality, agreement, attempt_seed
 from pipelines.synthesize import SynthesizeConfig, synthesize
 from semflow import SemFlow
 from tests.pictures import CLASSES, encoded, scene

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from pipelines import edits
-from pipelines.drafts import DecodeMask, drafts, edit_seed, sample_seed
-from pipelines.edits import Edits, Recipe
+from pipelines.synthesis import edits
+from pipelines.synthesis.drafts import DecodeMask, drafts, edit_seed, sample_seed
+from pipelines.synthesis.edits import Edits, Recipe
 from tests.pictures import encoded
 
 NAMES = ("road", "car", "truck", "sky")

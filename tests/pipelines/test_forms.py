@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask
 
-from pipelines.forms import FORMS, CocoPanoptic, CocoRle, Labelled, Parquet, Png
+from pipelines.labelling.forms import FORMS, CocoPanoptic, CocoRle, Labelled, Parquet, Png
 from semflow import Palette
 
 NAMES = tuple(f"class {n}" for n in range(255))

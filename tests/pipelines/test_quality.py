@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import formats, tally
 from pipelines.predictors import ModelOptions
-from pipelines.quality import CheckedSynthesizer, Quality, agreement, attempt_seed
+from pipelines.synthesis import formats, tally
+from pipelines.synthesis.quality import CheckedSynthesizer, Quality, agreement, attempt_seed
 from semflow import (
     Perturbation,
     SemFlow,

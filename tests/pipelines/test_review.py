@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines import pixels, review
-from pipelines.labelled import WriteLabels
+from pipelines import pixels
+from pipelines.labelling import review
+from pipelines.labelling.labelled import WriteLabels
 from semflow import make_palette
 from tests.pictures import encoded
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from pipelines import pixels
+from pipelines.labelling.tiled import ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions
 from pipelines.sharded import _column
-from pipelines.tiled import ReadFile, TileOptions, TileSegmenter
 from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity, segment_tiled
 from semflow.sampler import Defaults
 from tests.pictures import encoded, scene

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import uploads
 from pipelines.masks import LabelMap
-from pipelines.serveconfig import of_arguments
-from pipelines.uploads import Refused
+from pipelines.serving import uploads
+from pipelines.serving.serveconfig import of_arguments
+from pipelines.serving.uploads import Refused
 from tests.pictures import encoded, scene
 
 

@@ -21,16 +21,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from ray import serve
 
-from pipelines import config, endpoints, pixels, uploads
-from pipelines.endpoints import SegmentQuery, SynthesizeQuery, wants_json
+from pipelines import config, pixels
 from pipelines.masks import LabelMap
 from pipelines.pixels import Pixels
 from pipelines.predictors import Predictor, Segmenter, Synthesizer, load_model
 from pipelines.products import rows_of
-from pipelines.serveconfig import ServiceConfig
+from pipelines.serving import endpoints, uploads
+from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
+from pipelines.serving.serveconfig import ServiceConfig
+from pipelines.serving.uploads import Refused
 from pipelines.settings import model_fingerprint, read_defaults, read_model_index
 from pipelines.sharded import Row
-from pipelines.uploads import Refused
 from semflow import Palette
 
 PAGE = Path(__file__).with_name("serve.html")

@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 
 from infra import storage
-from pipelines import config, edits, pixels
+from pipelines import config, pixels
 from pipelines.corpora import parts
-from pipelines.edits import Recipe
-from pipelines.formats import SPLITS, split_of
 from pipelines.masks import LabelMap
 from pipelines.pixels import Pixels
 from pipelines.products import unique_names
+from pipelines.synthesis import edits
+from pipelines.synthesis.edits import Recipe
+from pipelines.synthesis.formats import SPLITS, split_of
 
 
 def sample_seed(seed: int, name: str, sample: int, variant: int = 0) -> int:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from pipelines.uploads import Refused
+from pipelines.serving.uploads import Refused
 
 LARGEST_SEED = 2**53 - 1
 """Whole in JSON, and in a browser's numbers."""

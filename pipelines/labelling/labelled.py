@@ -13,8 +13,9 @@ import pyarrow as pa
 from PIL import Image
 
 from infra import storage, tracking
-from pipelines import pixels, review
-from pipelines.forms import FORMS, FormName, Labelled, Png
+from pipelines import pixels
+from pipelines.labelling import review
+from pipelines.labelling.forms import FORMS, FormName, Labelled, Png
 from pipelines.products import rows_of, write_shard
 from pipelines.sharded import Row
 from semflow import Palette

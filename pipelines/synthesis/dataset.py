@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from infra import storage, tracking
-from pipelines import card, config, examples, formats, tally
+from pipelines import config
 from pipelines.products import rows_of, write_shard
 from pipelines.settings import model_fingerprint
+from pipelines.synthesis import card, examples, formats, tally
 from semflow import Palette
 from semflow.version import VERSION
 

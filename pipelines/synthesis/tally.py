@@ -15,7 +15,7 @@ import numpy as np
 
 from infra import storage
 from pipelines.plan import PROGRESS
-from pipelines.quality import agreement
+from pipelines.synthesis.quality import agreement
 
 BINS = 40
 """Of the histogram of agreement, over [0, 1]."""

@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from infra import storage
 from pipelines import pictures, pixels
 from pipelines.plan import PROGRESS
 from pipelines.report import template
-from pipelines.tally import AHEAD
+from pipelines.synthesis.tally import AHEAD
 from semflow import Palette
 
 SHOWN = 24
@@ -97,6 +98,6 @@ def page(card: dict[str, Any], output: str, shards: Sequence[str]) -> str:
     worst = sorted(
         (one for one in card["classes"] if one["iou"] is not None), key=lambda one: one["iou"]
     )
-    return template("quality.html").render(
+    return template("quality.html", Path(__file__).parent).render(
         card=card, found=found, bars=bars, worst=worst, kept=kept, rejected=rejected
     )

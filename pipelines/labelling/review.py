@@ -15,6 +15,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ def publish(output: str, shards: Sequence[Row], count: int, images: str, palette
     def show(row: Row) -> Row:
         return row | {"shown": _pictures(output, row, images, palette)}
 
-    page = template(PAGE).render(
+    page = template(PAGE, Path(__file__).parent).render(
         found=found, bars=found.bars(), images=images, palette=palette, SHARP=SHARP, LOW=LOW,
         shown=list(side_by_side(show, found.worst)),
     ).encode()  # fmt: skip

@@ -6,11 +6,12 @@ They say nothing of when or where to it was written: the same work gives the sam
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from infra import storage
 from pipelines.report import template
-from pipelines.tally import Tally
+from pipelines.synthesis.tally import Tally
 from semflow import Palette
 
 CARD, README = "card.json", "README.md"
@@ -84,7 +85,7 @@ def write(output: str, card: dict[str, Any]) -> None:
     """Write card.json, and README.md with Hugging Face's front matter."""
     storage.write_json(storage.join(output, CARD), card)
     size = next((name for most, name in SIZES if card["images"] < most), "n>100M")
-    text = template("card.md").render(
+    text = template("card.md", Path(__file__).parent).render(
         card=card,
         size=size,
         files=[_files(card, split) for split in card["splits"]],
