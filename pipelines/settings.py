@@ -12,7 +12,8 @@ from typing import Any
 from infra import storage
 from pipelines import config
 from semflow import Palette, Perturbation, Solver
-from semflow.sampler import INDEX, Defaults
+from semflow.card import model_card
+from semflow.sampler import CARD, INDEX, Defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def write(where: str, settings: Settings, found: dict[str, Any]) -> None:
 
 
 def write_into_model(model: str, settings: Settings) -> None:
-    """Make them the defaults that a model folder carries.
+    """Make them the defaults that a model folder carries; its card says so, unless it was edited.
 
     Raises:
         ValueError: when a perturbation could change a label with the model's palette.
@@ -79,7 +80,10 @@ def write_into_model(model: str, settings: Settings) -> None:
     index = read_model_index(model)
     changed = settings.over(Defaults.from_json(index["defaults"]))
     changed.perturbation.check(Palette.from_json(index["palette"]))
-    storage.write_json(storage.join(model, INDEX), index | {"defaults": asdict(changed)})
+    card, new = storage.join(model, CARD), index | {"defaults": asdict(changed)}
+    if storage.exists(card) and storage.read_bytes(card) == model_card(index).encode():
+        storage.write_bytes(card, model_card(new).encode())
+    storage.write_json(storage.join(model, INDEX), new)
 
 
 def model_fingerprint(index: dict[str, Any]) -> str:

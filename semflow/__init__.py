@@ -3,6 +3,8 @@
 The method alone: torch and diffusers, nothing of Ray, MLflow, pyarrow or object storage.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from semflow.autoencoder import Autoencoder, load_autoencoder
 from semflow.ema import EMA
 from semflow.metrics import ConfusionMatrix
@@ -15,6 +17,9 @@ from semflow.solvers import Solver, integrate
 from semflow.tiles import segment_tiled
 from semflow.velocity import Velocity, make_velocity
 from semflow.version import VERSION
+
+if TYPE_CHECKING:
+    from semflow.pipeline import SemFlowPipeline as SemFlowPipeline
 
 __version__ = VERSION
 
@@ -36,3 +41,12 @@ __all__ = [
     "make_velocity",
     "segment_tiled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``SemFlowPipeline``, when it is asked for: diffusers' pipelines take seconds to import."""
+    if name == "SemFlowPipeline":
+        from semflow.pipeline import SemFlowPipeline
+
+        return SemFlowPipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,6 +41,16 @@ class Autoencoder(nn.Module, ABC):
     lossless: bool = False
     """Whether decode(encode(x)) is x."""
 
+    @property
+    def device(self) -> torch.device:
+        """Of the weights; the CPU where there are none. Diffusers asks each part of a pipeline."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; float32 where there are none."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
     @abstractmethod
     def encode(self, pixels: Tensor) -> Posterior:
         """Encode pixels in [-1, 1]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -64,3 +64,25 @@ class Perturbation:
         """Perturb mask pictures ``[B, 3, H, W]`` in [-1, 1], picture ``i`` by ``seeds[i]``."""
         noise = torch.stack([self.draw(pictures.shape[1:], seed) for seed in seeds])
         return pictures + noise.to(pictures)
+
+
+def draw_seeds(
+    count: int,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    seeds: Sequence[int] | None,
+) -> list[int]:
+    """A seed for each of ``count`` images: those given, or drawn.
+
+    Raises:
+        ValueError: when there are not as many as images, or both are given.
+    """
+    if seeds is not None and generator is not None:
+        raise ValueError("give a generator, which draws the seeds, or the seeds: not both")
+    given: Any = generator if seeds is None else seeds
+    if given is None or isinstance(given, torch.Generator):
+        device = given.device if given is not None else "cpu"
+        drawn = torch.randint(2**63 - 1, (count,), generator=given, device=device)
+        return cast(list[int], drawn.tolist())
+    if len(given) != count:
+        raise ValueError(f"{len(given)} seeds or generators for {count} images")
+    return [int(one) if generator is None else draw_seeds(1, one, None)[0] for one in given]

@@ -15,14 +15,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from semflow.autoencoder import Autoencoder, load_autoencoder
+from semflow.autoencoder import Autoencoder, DiffusersAutoencoder, load_autoencoder
+from semflow.card import model_card
 from semflow.palette import IGNORE, Palette
 from semflow.perturb import Perturbation
 from semflow.solvers import Solution, Solver, integrate
 from semflow.velocity import Velocity
 
 FORMAT = 1
-INDEX, AUTOENCODER = "model_index.json", "autoencoder"
+INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
 
 
 class Segmentation(NamedTuple):
@@ -97,7 +98,10 @@ class SemFlow(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.velocity.parameters()).device
+        """Where it computes; with accelerate's offloading, not where the weights wait meanwhile."""
+        hook = getattr(self.velocity.unet, "_hf_hook", None)
+        at = getattr(hook, "execution_device", None)
+        return next(self.velocity.parameters()).device if at is None else torch.device(at)
 
     def field(self, x: Tensor, t: Tensor) -> Tensor:
         """The velocity ``[B, C, h, w]`` at latents ``x`` and times ``t`` ``[B]``, in float32."""
@@ -164,19 +168,34 @@ class SemFlow(nn.Module):
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
-        """Write one folder, diffusers' style: safetensors and JSON, all that using it takes."""
+        """Write one folder, diffusers' style: safetensors and JSON, all that using it takes.
+
+        With a model card, ``README.md``, for people.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.velocity.save(folder)
         self.autoencoder.save(folder / AUTOENCODER)
-        index = {
+        index = self.index()
+        (folder / CARD).write_text(model_card(index))
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
+
+    def index(self) -> dict[str, Any]:
+        """``model_index.json``: all but the weights, and what diffusers calls the networks."""
+        inner, unet = self.autoencoder, self.velocity.unet
+        if isinstance(inner, DiffusersAutoencoder):
+            library, autoencoder = "diffusers", type(inner.model).__name__
+        else:
+            library, autoencoder = type(inner).__module__, type(inner).__name__
+        return {
             "_class_name": "SemFlow",
             "format": FORMAT,
+            "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
+            "autoencoder": [library, autoencoder],
             "defaults": asdict(self.defaults),
             "palette": self.palette.to_json(),
             "provenance": self.provenance,
         }
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
 
     @classmethod
     def load(cls, folder: str | Path) -> SemFlow:

@@ -25,7 +25,7 @@ _CONVOLUTIONAL: dict[str, dict[str, Any]] = {
     "base": {"block_out_channels": (128, 256, 384, 512), "layers_per_block": 2, "attention": 2},
 }
 
-_SD15: dict[str, Any] = {
+SD15: dict[str, Any] = {
     "sample_size": 64,
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
@@ -51,6 +51,11 @@ class Velocity(nn.Module):
     def config(self) -> dict[str, Any]:
         return cast(dict[str, Any], cast(Any, self.unet).config)
 
+    @property
+    def exact_prompt(self) -> Tensor | None:
+        """The null prompt as it was given, whatever precision the model was cast to."""
+        return self._exact[0]
+
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Velocity ``[B, C, h, w]`` at ``x_t`` ``[B, C, h, w]`` and times ``t`` ``[B]`` in [0, 1].
 
@@ -60,7 +65,7 @@ class Velocity(nn.Module):
         time = TIME_SCALE * t.float()
         if not self.conditioned:
             return cast(Tensor, self.unet(x_t, time, return_dict=False)[0])
-        prompt = cast(Tensor, self.null_prompt).to(x_t.dtype).expand(len(x_t), -1, -1)
+        prompt = cast(Tensor, self.null_prompt).to(x_t).expand(len(x_t), -1, -1)
         return cast(Tensor, self.unet(x_t, time, prompt, return_dict=False)[0])
 
     def save(self, folder: str | Path, *, weights: bool = True) -> None:
@@ -74,7 +79,7 @@ class Velocity(nn.Module):
         else:
             unet.save_config(Path(folder) / "unet")
         if self.conditioned:
-            prompt = cast(Tensor, self._exact[0]).contiguous()
+            prompt = cast(Tensor, self.exact_prompt).contiguous()
             save_file({"null_prompt": prompt}, Path(folder) / "null_prompt.safetensors")
 
     @classmethod
@@ -95,7 +100,7 @@ class Velocity(nn.Module):
 
     def blank(self) -> Velocity:
         """Another one of this configuration and null prompt, whose weights are to be set."""
-        return Velocity(type(self.unet).from_config(self.config), *self._exact)
+        return Velocity(type(self.unet).from_config(self.config), self.exact_prompt)
 
 
 def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
@@ -110,8 +115,8 @@ def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
     from diffusers import UNet2DConditionModel, UNet2DModel
 
     if preset == "sd15":
-        unet = UNet2DConditionModel(in_channels=channels, out_channels=channels, **_SD15)
-        return Velocity(unet, torch.zeros(1, 77, _SD15["cross_attention_dim"]))
+        unet = UNet2DConditionModel(in_channels=channels, out_channels=channels, **SD15)
+        return Velocity(unet, torch.zeros(1, 77, SD15["cross_attention_dim"]))
     if preset not in _CONVOLUTIONAL:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(_CONVOLUTIONAL)}, sd15")
     options = dict(_CONVOLUTIONAL[preset])

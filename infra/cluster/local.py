@@ -30,7 +30,7 @@ class LocalCluster:
         """``environment`` is for all nodes, and so for every job, actor and task on them."""
         ray = shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if not ray:
-            raise FileNotFoundError("there is no 'ray' here: pip install -e .")
+            raise FileNotFoundError("there is no 'ray' here: pip install -e '.[pipeline]'")
         self.ray = ray
         self.port, self.dashboard = free_port(), free_port()
         # A short path, for Unix sockets; not /tmp/ray, where other Rays look for a running one.

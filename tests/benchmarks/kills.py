@@ -13,8 +13,8 @@ must be there once, and every shard must have the bytes that it has in an undist
     outage    the S3 server is killed, is away for 30 s and comes back            (s3 only)
     errors    1 % of all requests are answered with 500 or 503, by turns          (s3 only)
 
-It needs 'pip install -e .[dev]' and takes half an hour on two cores. The seed makes the moments
-again, as far as a busy machine keeps to them.
+It needs 'pip install -e .[pipeline,dev]' and takes half an hour on two cores. The seed makes the
+moments again, as far as a busy machine keeps to them.
 """
 
 from __future__ import annotations

@@ -61,6 +61,16 @@ def test_settings_become_a_models_defaults_and_it_stays_the_same_model(model):
     assert SemFlow.load(model).defaults.perturbation == Perturbation()
 
 
+def test_the_card_follows_the_defaults_unless_a_person_has_edited_it(model, tmp_path):
+    card = tmp_path / "model" / "README.md"
+    settings.write_into_model(model, Settings(segment=GRID))
+    assert "reversible-heun, 2 steps of its own grid" in card.read_text()
+    card.write_text(card.read_text() + "license: mine\n")
+    edited = card.read_text()
+    settings.write_into_model(model, Settings(segment=Solver(steps=9)))
+    assert card.read_text() == edited
+
+
 def test_a_choice_of_other_steps_drops_the_grid_of_the_default():
     assert SolverChoice(steps=5).over(GRID) == Solver(name="reversible-heun", steps=5)
     assert SolverChoice(grid=(0.0, 0.5, 0.9, 1.0)).over(Solver()).steps == 3

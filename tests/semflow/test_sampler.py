@@ -52,7 +52,11 @@ def test_a_model_survives_its_folder(model, tmp_path):
     assert again.defaults == model.defaults
     assert again.palette == model.palette
     assert again.provenance == {"step": 7}
-    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {
+        ".json",
+        ".md",
+        ".safetensors",
+    }
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

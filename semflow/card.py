@@ -1,0 +1,125 @@
+"""The model card: what a model's folder says of itself, for people and for model hubs.
+
+Made from ``model_index.json`` alone, so that a card never says more than the folder knows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+USE = """\
+from PIL import Image
+from semflow import SemFlowPipeline
+pipe = SemFlowPipeline.from_pretrained("PATH")
+mask = pipe.segment(Image.open("photo.jpg")).masks[0]
+mask.save("mask.png")
+"""
+"""Five lines; PATH is a folder or a hub id."""
+
+_CARD = """\
+---
+library_name: diffusers
+pipeline_tag: image-segmentation
+tags:
+- semflow
+- rectified-flow
+- image-segmentation
+- mask-to-image
+# license: not stated. Whoever publishes this model says here which one holds.
+---
+# SemFlow: {classes} classes at {width}x{height} pixels
+
+One rectified flow ([SemFlow, arXiv 2405.20282](https://arxiv.org/abs/2405.20282)) that segments
+photos and synthesizes photos from masks. It is used with the package `semflow`:
+
+```python
+{use}```
+
+From a mask: `pipe.synthesize(mask, num_images_per_mask=4).images`. Photos of any size are brought
+to {width}x{height}, masks come back at the photo's own size.
+
+## What it is
+
+- Velocity: a `{unet}` of diffusers, in `unet/`.
+- Autoencoder: {autoencoder}, in `autoencoder/`.
+- Segmenting as saved: {segment}. Synthesizing: {synthesize}, from masks perturbed by
+  {kind} noise of at most {amplitude:g} (pixels in [-1, 1]). `model_index.json` says what holds now.
+
+| id | class | anchor, RGB |
+|--:|---|---|
+{rows}
+
+Values of mask files that stand for no class: {ignored}.
+
+## How it was trained
+
+{training}
+
+## What is not known
+
+- How good it is: the folder holds no scores.
+- Which photos it was trained on, beyond what is above, and on which terms they and these weights
+  may be used.
+- What it does with photos that look unlike those; it has no class for what it has not seen.
+"""
+
+_TOLD = (
+    "velocity", "init", "steps", "batch_size", "lr", "schedule", "ema_decay", "precision", "seed",
+)  # fmt: skip
+"""What a card tells of a training's configuration, in this order."""
+
+
+def model_card(index: dict[str, Any]) -> str:
+    """The card, Markdown with YAML front matter, of a model with this ``model_index.json``."""
+    palette, defaults = index["palette"], index["defaults"]
+    colours = ["{}, {}, {}".format(*colour) for colour in palette["colours"]]
+    return _CARD.format(
+        use=USE,
+        classes=len(palette["names"]),
+        height=defaults["height"],
+        width=defaults["width"],
+        unet=_class_name(index, "unet"),
+        autoencoder=f"`{_class_name(index, 'autoencoder')}`",
+        segment=_solver(defaults["segment"]),
+        synthesize=_solver(defaults["synthesize"]),
+        **defaults["perturbation"],
+        rows="\n".join(
+            f"| {number} | {_cell(name)} | {colour} |"
+            for number, (name, colour) in enumerate(zip(palette["names"], colours, strict=True))
+        ),
+        ignored=", ".join(map(str, defaults.get("ignore_ids", ()))) or "none",
+        training=_training(index["provenance"]),
+    )
+
+
+def _class_name(index: dict[str, Any], part: str) -> str:
+    return str(index[part][1]) if part in index else "network"  # early folders do not name it
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _solver(solver: dict[str, Any]) -> str:
+    if solver["name"] == "dopri5":
+        return f"dopri5, tolerances {solver['rtol']:g} and {solver['atol']:g}"
+    steps = "1 step" if solver["steps"] == 1 else f"{solver['steps']} steps"
+    return f"{solver['name']}, {steps}{' of its own grid' if solver['grid'] else ''}"
+
+
+def _training(provenance: dict[str, Any]) -> str:
+    """What the provenance tells: its plain values, and the main ones of its configuration."""
+    plain = {key: provenance[key] for key in provenance if _tells(key, provenance[key])}
+    config = provenance.get("config") or {}
+    plain |= {key: config[key] for key in _TOLD if config.get(key) is not None}
+    if not plain:
+        return "The folder does not say."
+    return "\n".join(
+        [f"- {key.replace('_', ' ')}: {_cell(value)}" for key, value in plain.items()]
+        + ["", "`model_index.json` has the rest under `provenance`."]
+    )
+
+
+def _tells(key: str, value: Any) -> bool:
+    """Whether it is a plain value, and no path, which means nothing elsewhere."""
+    return isinstance(value, str | int | float) and key != "data"
