@@ -10,6 +10,7 @@ from typing import Any
 USE = """\
 from PIL import Image
 from semflow import SemFlowPipeline
+
 pipe = SemFlowPipeline.from_pretrained("PATH")
 mask = pipe.segment(Image.open("photo.jpg")).masks[0]
 mask.save("mask.png")

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from semflow.autoencoder import Autoencoder, DiffusersAutoencoder
@@ -50,7 +50,8 @@ from semflow.velocity import Velocity
 class SemFlowPipeline(DiffusionPipeline):
     """Segments photos, and synthesizes photos from masks."""
 
-    model_cpu_offload_seq = "unet->autoencoder"  # decoding needs the room that the UNet had
+    # Decoding needs the room that the UNet had.
+    model_cpu_offload_seq = "unet->autoencoder"  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class SemFlowPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -150,7 +151,7 @@ class SemFlowPipeline(DiffusionPipeline):
             pipe.to(chosen)
         return pipe
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any
     ) -> None:
         """Write the folder that :meth:`semflow.SemFlow.save` writes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers.utils import BaseOutput
+from diffusers.utils.outputs import BaseOutput
 
 
 @dataclass

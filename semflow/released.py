@@ -45,16 +45,18 @@ def load_unet(checkpoint: str | Path) -> Any:
     Raises:
         ValueError: when there is nothing of the kind, or the weights are another network's.
     """
-    from diffusers import UNet2DConditionModel
+    import diffusers
 
+    kind: Any = diffusers.UNet2DConditionModel
     path = Path(checkpoint)
     if (path / "unet").is_dir():
         path = path / "unet"
     try:
         if (path / "config.json").is_file():
-            unet, info = UNet2DConditionModel.from_pretrained(
-                path, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True
-            )
+            unet, info = kind.from_pretrained(
+                path, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True,
+                use_safetensors=any(path.glob("*.safetensors")),
+            )  # fmt: skip
             if wrong := [*info["missing_keys"], *info["unexpected_keys"]]:  # diffusers only warns
                 raise ValueError(f"{path}: the weights do not fit config.json: {wrong[:3]}, ...")
             return unet
@@ -62,7 +64,7 @@ def load_unet(checkpoint: str | Path) -> Any:
         if not file.is_file():
             raise ValueError(f"{path} has no config.json of a UNet, nor any of {', '.join(NAMES)}")
         with torch.device("meta"):  # its random weights would take gigabytes and be thrown away
-            unet = UNet2DConditionModel(in_channels=4, out_channels=4, **SD15)
+            unet = kind(in_channels=4, out_channels=4, **SD15)
         unet.load_state_dict(read_tensors(file), assign=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} holds no UNet that can be read: {error}") from error

@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused(parts, tmp_path):
         released.import_released(root / "bin", "space-to-depth", prompt, names)
     with pytest.raises(ValueError, match="another text encoder"):
         released.import_released(root / "bin", root / "sd", torch.zeros(1, 5, 7), names)
-    save_file({"a": prompt, "b": prompt}, tmp_path / "two.safetensors")
+    save_file({"a": prompt, "b": prompt.clone()}, tmp_path / "two.safetensors")
     with pytest.raises(ValueError, match="one tensor"):
         released.read_null_prompt(tmp_path / "two.safetensors")
     state = unet.state_dict()
