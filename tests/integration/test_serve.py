@@ -346,6 +346,6 @@ def test_the_page_says_what_is_wrong_in_sentences(page):
 
 
 def test_the_page_needs_no_other_file():
-    text = (Path(__file__).parents[2] / "pipelines/serve.html").read_text()
+    text = (Path(__file__).parents[2] / "pipelines/serving/serve.html").read_text()
     for word in ("http://", "https://", "src=", "@import", "url("):
         assert word not in text
