@@ -36,7 +36,7 @@ class ServiceConfig:
     """Of a replica's arithmetic on CPUs; 0 divides the machine's cores among the replicas."""
     max_batch: int = 16
     """Most pictures computed at once: requests that wait are computed together. 1: no batching."""
-    batch_wait_s: float = 0.005
+    batch_wait_s: float = 0.002
     """How long the first of a batch waits for others, at most. While a batch is computed the next
     one gathers anyway, so that this matters only at low load."""
     max_samples: int = 16

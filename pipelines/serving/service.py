@@ -42,22 +42,42 @@ HEADERS = {
 }
 
 
+class Device:
+    """What both directions compute on, one batch at a time."""
+
+    def __init__(self) -> None:
+        self.lock, self.free = asyncio.Lock(), asyncio.Event()
+        self.free.set()
+
+
 class Direction:
     """One way of the model: single rows in, computed together with those of other requests."""
 
-    def __init__(self, predictor: Predictor, device: asyncio.Lock, cfg: ServiceConfig) -> None:
-        """Batch for ``predictor``; whoever holds ``device`` computes."""
+    def __init__(self, predictor: Predictor, device: Device, cfg: ServiceConfig) -> None:
+        """Batch for ``predictor``; whoever holds the lock of ``device`` computes."""
         self.predictor, self.device = predictor, device
         self.rows = self.batches = 0
-        self.compute = serve.batch(
+        self._batched = serve.batch(
             max_batch_size=cfg.max_batch, batch_wait_timeout_s=cfg.batch_wait_s
         )(self._compute)
 
+    async def compute(self, row: Row) -> Row:
+        # Serve closes a batch when its wait is over, though an earlier one may still compute: at
+        # full load these were of two rows. So rows gather here until they can be computed.
+        await self.device.free.wait()
+        result: Row = await self._batched(row)
+        return result
+
     async def _compute(self, rows: list[Row]) -> list[Row]:
         columns: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
-        async with self.device:
+        columns["error"] = [""] * len(rows)
+        async with self.device.lock:
+            self.device.free.clear()
+            try:
+                result = await asyncio.to_thread(self._predict, columns)
+            finally:
+                self.device.free.set()
             self.rows, self.batches = self.rows + len(rows), self.batches + 1
-            result = await asyncio.to_thread(self._predict, columns | {"error": [""] * len(rows)})
         return rows_of(result)
 
     def _predict(self, columns: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +115,7 @@ class Service:
         )
         perturbation = cfg.perturbation.over(self.defaults.perturbation)
         perturbation.check(self.palette)
-        loaded, device = load_model(cfg.model, cfg.options), asyncio.Lock()
+        loaded, device = load_model(cfg.model, cfg.options), Device()
         self.segmenter = Direction(Segmenter(loaded, cfg.options, solvers[0]), device, cfg)
         self.synthesizer = Direction(
             Synthesizer(loaded, cfg.options, solvers[1], perturbation), device, cfg
