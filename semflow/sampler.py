@@ -99,8 +99,8 @@ class SemFlow(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes; with accelerate's offloading, not where the weights wait meanwhile."""
-        hook = getattr(self.velocity.unet, "_hf_hook", None)
-        at = getattr(hook, "execution_device", None)
+        hooks = (getattr(network, "_hf_hook", None) for network in self.velocity.children())
+        at = next((getattr(hook, "execution_device", None) for hook in hooks if hook), None)
         return next(self.velocity.parameters()).device if at is None else torch.device(at)
 
     def field(self, x: Tensor, t: Tensor) -> Tensor:
