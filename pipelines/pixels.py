@@ -137,6 +137,11 @@ def resize_photo(photo: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def resize_ids(ids: Pixels, width: int, height: int) -> Pixels:
+    """Class ids at ``width x height``, nearest."""
+    return np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
+
+
 def png(array: Pixels, palette: list[int] | None = None) -> bytes:
     """RGB or ids as PNG; ids with a palette as an index PNG, which viewers show in colour."""
     image = Image.fromarray(array)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from infra import storage
 from semflow import Perturbation, SemFlow, Solver
@@ -128,6 +129,11 @@ def good_rows(batch: dict[str, Any]) -> NDArray[np.int64]:
     return np.flatnonzero([not error for error in batch["error"]])
 
 
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Pictures ``[B, H, W, 3]`` as the model takes them: ``[B, 3, H, W]`` in [-1, 1]."""
+    return torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
+
+
 class Segmenter(Predictor):
     """``pixels [H, W, 3] uint8`` to ``ids``, ``confidence [H, W] uint8`` and the mean ``margin``.
 
@@ -145,8 +151,7 @@ class Segmenter(Predictor):
         margin = np.full(len(ids), np.nan, np.float32)
         good = good_rows(batch)
         if len(good):
-            pixels = torch.from_numpy(images[good]).movedim(-1, 1).float() / 127.5 - 1
-            result = self.model.segment(pixels, self.solver)
+            result = self.model.segment(to_tensor(images[good]), self.solver)
             ids[good] = result.ids.byte().cpu().numpy()
             margin[good] = result.margin.mean((1, 2)).cpu().numpy()
             confidence[good] = (255 * result.margin).round().byte().cpu().numpy()

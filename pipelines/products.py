@@ -37,6 +37,11 @@ def rows_of(columns: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def shard_number(shard: str) -> str:
+    """``00007`` of ``table/00007`` and ``table/00007.parquet``."""
+    return shard.rpartition("/")[2].removesuffix(".parquet")
+
+
 def write_shard(output: str, shard: str, table: pa.Table, files: Files, metadata: str) -> Row:
     """Write a shard's files, side by side since storage makes one wait, then its table."""
 

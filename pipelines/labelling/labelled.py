@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from infra import storage, tracking
 from pipelines import pixels
 from pipelines.labelling import review
 from pipelines.labelling.forms import FORMS, FormName, Labelled, Png
-from pipelines.products import rows_of, write_shard
+from pipelines.products import rows_of, shard_number, write_shard
 from pipelines.sharded import Row
 from semflow import Palette
 
@@ -66,7 +65,7 @@ class WriteLabels:
         with ThreadPoolExecutor(WRITE_THREADS) as pool:
             table, entries = zip(*pool.map(self.write_photo, rows), strict=True)
         files: dict[str, bytes] = {}
-        number = number_of(shard)
+        number = shard_number(shard)
         for form, of_form in zip(self.forms, zip(*entries, strict=True), strict=True):
             files |= form.shard(number, of_form)
         if self.review:
@@ -84,8 +83,7 @@ class WriteLabels:
         ids, confidence = row["ids"], row["confidence"]
         count = np.bincount(ids.ravel(), minlength=len(self.palette))
         if self.own_size:
-            size = (int(row["width"]), int(row["height"]))
-            ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+            ids = pixels.resize_ids(ids, int(row["width"]), int(row["height"]))
         photo = Labelled(
             row["name"], row["path"], int(row["image_id"]), ids, row["ids"], confidence
         )
@@ -112,7 +110,7 @@ class WriteLabels:
     def finish(self, shards: Sequence[Row], run: tracking.Run) -> Row:
         """What there is one of for all shards: merged files and the review."""
         made: list[str] = []
-        numbers = [number_of(shard["path"]) for shard in shards]
+        numbers = [shard_number(shard["path"]) for shard in shards]
         for form in self.forms:
             made += form.merge(self.output, numbers)
         if self.review and shards:
@@ -126,8 +124,3 @@ def opened(row: Row) -> Row:
     """A row whose ids and confidence are pixels; they come as PNG where sizes differ."""
     found = {key: row[key] for key in ("ids", "confidence") if isinstance(row[key], bytes)}
     return row | {key: np.asarray(pixels.open_image(data)) for key, data in found.items()}
-
-
-def number_of(shard: str) -> str:
-    """``00007`` of ``table/00007`` and ``table/00007.parquet``."""
-    return shard.rpartition("/")[2].removesuffix(".parquet")

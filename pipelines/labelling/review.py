@@ -29,6 +29,7 @@ from pipelines import pictures, pixels
 from pipelines.corpora import parts
 from pipelines.latents import parquet_bytes
 from pipelines.plan import PROGRESS
+from pipelines.products import shard_number
 from pipelines.report import template
 from pipelines.sharded import Row, side_by_side
 from semflow import Palette
@@ -78,9 +79,9 @@ def small_pictures(rows: Sequence[Row]) -> bytes:
     made = []
     for row in rows:
         size = small(int(row["width"]), int(row["height"]))
-        ids = Image.fromarray(row["ids"]).resize(size, Image.Resampling.NEAREST)
+        ids = pixels.resize_ids(row["ids"], *size)
         margin = Image.fromarray(row["confidence"]).resize(size, Image.Resampling.BOX)
-        data = pixels.png(np.asarray(ids)), encoded(np.asarray(margin))
+        data = pixels.png(ids), encoded(np.asarray(margin))
         made.append({"image_id": int(row["image_id"]), "ids": data[0], "margin": data[1]})
     table = pa.Table.from_pylist(made)
     return parquet_bytes(table, table.num_rows)[0]
@@ -131,7 +132,7 @@ def survey(output: str, shards: Sequence[Row], keep: int) -> Overview:
     def read(shard: Row) -> list[Row]:
         with storage.open_columnar(storage.join(output, shard["path"])) as file:
             rows = pq.ParquetFile(file).read(COLUMNS).to_pylist()
-        number = shard["path"].rpartition("/")[2].removesuffix(".parquet")
+        number = shard_number(shard["path"])
         return [row | {"number": number} for row in lowest(len(rows), rows)]
 
     found = Overview()

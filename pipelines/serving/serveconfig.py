@@ -29,7 +29,7 @@ class ServiceConfig:
     ignore_ids: tuple[int, ...] | None = None
     """Values of mask files that are of no class; the model knows those of its corpus."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the velocity model; latents and the solver stay float32."""
+    """Of the networks; latents between them, the solver and the palette stay float32."""
     replicas: int = 1
     """Processes that answer side by side, each with the model in memory."""
     threads: int = 0

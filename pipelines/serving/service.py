@@ -252,10 +252,10 @@ class Service:
     def decode_mask(self, data: bytes) -> Pixels:
         """A mask at the model's size."""
         ids = uploads.read_mask(data, self.labels, self.cfg.max_pixels)
-        return resize_ids(ids, (self.defaults.width, self.defaults.height))
+        return pixels.resize_ids(ids, self.defaults.width, self.defaults.height)
 
     def mask_png(self, ids: Pixels, size: tuple[int, int]) -> bytes:
-        return pixels.png(resize_ids(ids, size), self.palette.png_palette())
+        return pixels.png(pixels.resize_ids(ids, *size), self.palette.png_palette())
 
     def described(self, answer: Row, size: tuple[int, int]) -> dict[str, Any]:
         """A segmentation in figures; shares are those of the model's pixels, as label.py's are."""
@@ -272,11 +272,6 @@ class Service:
 
 def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def resize_ids(ids: Pixels, size: tuple[int, int]) -> Pixels:
-    """Ids ``[H, W]`` at ``(width, height)``, nearest."""
-    return np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
 
 
 def overlay_png(photo: Pixels, mask: bytes, opacity: float) -> bytes:

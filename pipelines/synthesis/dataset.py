@@ -14,6 +14,7 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.products import rows_of, write_shard
 from pipelines.settings import model_fingerprint
+from pipelines.sharded import Row
 from pipelines.synthesis import card, examples, formats, tally
 from semflow import Palette
 from semflow.version import VERSION
@@ -21,7 +22,6 @@ from semflow.version import VERSION
 if TYPE_CHECKING:
     from pipelines.synthesize import SynthesizeConfig
 
-Row = dict[str, Any]
 PAGE = "quality.html"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from infra import storage
 from pipelines import config, pixels
@@ -129,8 +128,7 @@ class DecodeMask:
         return [row | {"ids": ids, "edit": json.dumps(done) if done else "", "error": error}]
 
     def read(self, uri: str) -> Pixels:
-        ids = Image.fromarray(self.labels.read(parts.read(uri)))
-        return np.asarray(ids.resize(self.size, Image.Resampling.NEAREST))
+        return pixels.resize_ids(self.labels.read(parts.read(uri)), *self.size)
 
     def donor(self, paths: Sequence[str]) -> tuple[Pixels | None, str]:
         """The first of ``paths`` that has something to paste.

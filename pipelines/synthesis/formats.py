@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from pipelines import config, pixels
 from pipelines.pixels import Pixels
-from pipelines.products import Files
+from pipelines.products import Files, shard_number
 
 Format = Literal["folder", "webdataset", "parquet"]
 SPLITS = ("train", "val")
@@ -74,7 +74,7 @@ def files(
         palette: colour table of index PNGs.
         by_split: whether folders have one folder a split.
     """
-    number, found = shard.rpartition("/")[2], dict[str, Any]()
+    number, found = shard_number(shard), dict[str, Any]()
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(lambda sample: pixels.png(sample.pixels), samples))
     if "folder" in formats:

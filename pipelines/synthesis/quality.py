@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines import config
 from pipelines.pixels import Pixels
-from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, good_rows
+from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, good_rows, to_tensor
 from semflow import ConfusionMatrix, Perturbation, Solver
 
 
@@ -113,7 +113,6 @@ class CheckedSynthesizer(Synthesizer):
 
     def look(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment images ``[B, H, W, 3]`` as they are written; class ids ``[B, H, W]``."""
-        pixels = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
-        found = self.model.segment(pixels, self.segment)
+        found = self.model.segment(to_tensor(images), self.segment)
         ids: NDArray[np.uint8] = found.ids.byte().cpu().numpy()
         return ids

@@ -29,6 +29,7 @@ import tyro
 from PIL import Image
 from torch import Tensor, nn
 
+from pipelines import pixels
 from pipelines.masks import LabelMap
 from semflow import ConfusionMatrix, SemFlow
 
@@ -98,9 +99,8 @@ def read(pairs: list[tuple[Path, Path]], model: SemFlow) -> Pairs:
     photos, masks = [], []
     for photo, mask in pairs:
         image = Image.open(photo).convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        ids = Image.fromarray(labels.read(mask.read_bytes()))
         photos.append(np.asarray(image))
-        masks.append(np.asarray(ids.resize(size, Image.Resampling.NEAREST)))
+        masks.append(pixels.resize_ids(labels.read(mask.read_bytes()), *size))
     return (
         torch.from_numpy(np.stack(photos)).movedim(-1, 1).contiguous(),
         torch.from_numpy(np.stack(masks)),
