@@ -13,10 +13,10 @@ FAULTS = [(500, "InternalError"), (503, "SlowDown")]
 
 
 class FaultyProxy:
-    """Forwards to ``127.0.0.1:port``; ``share`` of the requests fail, and are counted."""
+    """Forwards to ``127.0.0.1:port``; the next ``due`` requests and ``share`` of the rest fail."""
 
     def __init__(self, port: int, share: float = 0.0, seed: int = 0) -> None:
-        self.upstream, self.share, self.seen, self.failed = port, share, 0, 0
+        self.upstream, self.share, self.due, self.seen, self.failed = port, share, 0, 0, 0
         self.random, self.lock = random.Random(seed), threading.Lock()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -31,8 +31,9 @@ class FaultyProxy:
         """What to answer instead of the server, if anything."""
         with self.lock:
             self.seen += 1
-            if self.random.random() >= self.share:
+            if not self.due and self.random.random() >= self.share:
                 return None
+            self.due = max(0, self.due - 1)
             self.failed += 1
             return FAULTS[self.failed % 2]
 

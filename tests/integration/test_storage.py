@@ -59,10 +59,9 @@ def test_training_reads_from_s3_even_a_bad_one(proxy, s3_latents, latents):
 
     here, there = rows(str(latents)), rows(s3_latents)
     assert all(np.array_equal(here[name], there[name]) for name in here)
-    proxy.failed, proxy.share = 0, 0.2
+    proxy.failed, proxy.due = 0, 3
     there = rows(s3_latents)
-    proxy.share = 0.0
-    assert proxy.failed
+    assert proxy.failed == 3
     assert all(np.array_equal(here[name], there[name]) for name in here)
 
 
