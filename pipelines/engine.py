@@ -17,7 +17,7 @@ from torch.utils.cpp_extension import _get_build_directory
 from infra import storage
 from pipelines.trainconfig import TrainConfig
 from semflow import Velocity, make_velocity
-from semflow.velocity import from_stable_diffusion, null_prompt
+from semflow.velocity import doubled, from_stable_diffusion, null_prompt
 
 NULL_PROMPT = "init/null_prompt.safetensors"
 """Below a run's output: what its weights' text encoder says of the empty sentence."""
@@ -35,9 +35,27 @@ def store_null_prompt(cfg: TrainConfig) -> None:
 
 
 def build_velocity(cfg: TrainConfig, channels: int) -> Velocity:
-    """The model to train, for latents of ``channels``: new, or from ``cfg.init``'s weights."""
+    """The model to train, for states of ``channels``: new, or from ``cfg.init``'s weights.
+
+    Raises:
+        ValueError: when those are of other states.
+    """
     if not cfg.init:
         return make_velocity(cfg.velocity, channels)
+    found = _initial(cfg)
+    own = found.config["in_channels"]
+    if own == channels:
+        return found
+    if 2 * own == channels and cfg.flow == "symmflow":
+        return doubled(found)
+    raise ValueError(
+        f"--init {cfg.init} takes {own} channels, --flow {cfg.flow} on these latents has {channels}"
+    )
+
+
+def _initial(cfg: TrainConfig) -> Velocity:
+    """The model of ``cfg.init``."""
+    assert cfg.init
     if _is_velocity(cfg.init):
         with storage.local_folder(cfg.init) as folder:
             return Velocity.load(folder)

@@ -107,11 +107,11 @@ class Evaluator(Predictor):
         made = model.synthesize(ids, seeds, solver=self.synthesize)
         made_at = time.perf_counter()
         again = model.segment(made.images, self.segment)
-        there = model.flow(x_0, 0.0, 1.0, self.segment)
+        there = model.flow(model.path.depart(x_0, 0.0), 0.0, 1.0, self.segment)
         twin = there.twin if self.segment == self.synthesize else None
         back = model.flow(there.x, 1.0, 0.0, self.synthesize, twin)
         images = model.autoencoder.decode(x_0)
-        returned = model.autoencoder.decode(back.x).clamp(-1, 1)
+        returned = model.autoencoder.decode(model.path.arrive(back.x, 0.0)).clamp(-1, 1)
         confusion, agreement = ConfusionMatrix(classes), ConfusionMatrix(classes)
         confusion.update(segmented.ids.cpu(), ids)
         agreement.update(again.ids.cpu(), ids)

@@ -133,7 +133,7 @@ class Worker:
         if last:
             velocity = Velocity.load(last, weights=False)
         else:
-            velocity = build_velocity(cfg, self.autoencoder.channels)
+            velocity = build_velocity(cfg, cfg.flow_path.channels(self.autoencoder.channels))
         self.engine = start_engine(cfg, velocity, self.world)
         self.pieces = partition.pieces(self.engine)
         self.ema = EMA([piece.weight for piece in self.pieces], cfg.ema_decay)
@@ -177,10 +177,11 @@ class Worker:
 
     def micro_step(self, batch: Batch, weight: float) -> Loss:
         """Forward, backward and (at the last micro-batch of a step) the optimizer."""
-        flow, palette = self.cfg.flow, self.manifest.palette
+        flow, palette = self.cfg.flow_path, self.manifest.palette
         ids = batch["ids"]
         x_1 = self.encode_masks(batch) if self.cfg.online_masks else batch["x_1"].float()
-        sample = flow.sample(batch["x_0"].float(), x_1, flow.times(batch["uniform"]))
+        times = flow.times(batch["uniform"])
+        sample = flow.sample(batch["x_0"].float(), x_1, times, batch["seed"].tolist())
         x_t = sample.x_t
         if self.cfg.channels_last:
             x_t = x_t.contiguous(memory_format=torch.channels_last)

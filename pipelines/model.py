@@ -41,7 +41,7 @@ def make_model(
         "mlflow_run": mlflow_run,
         "config": config.to_dict(cfg),
     }
-    model = SemFlow(velocity, autoencoder, manifest.palette, defaults, provenance)
+    model = SemFlow(velocity, autoencoder, manifest.palette, defaults, provenance, cfg.flow_path)
     return model.eval().requires_grad_(False)
 
 

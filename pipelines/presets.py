@@ -38,7 +38,7 @@ TRAIN = {
         "15 minutes on two cores, on what encode.py camvid makes.",
         TrainConfig(
             velocity="small",
-            flow=RectifiedFlow(at_image=0.5, at_mask=0.1),
+            path=RectifiedFlow(at_image=0.5, at_mask=0.1),
             objective=Objective(anchor_weight=0.5, class_balance=0.5),
             online_masks=True,
             steps=3000,
@@ -56,7 +56,7 @@ TRAIN = {
         "The demo's: minutes on two cores, on what encode.py digits makes.",
         TrainConfig(
             velocity="small",
-            flow=RectifiedFlow(at_image=0.6, at_mask=0.15),
+            path=RectifiedFlow(at_image=0.6, at_mask=0.15),
             objective=Objective(anchor_weight=1.0),
             online_masks=True,
             steps=2000,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.config import RayOptions
-from semflow import Objective, RectifiedFlow, Solver
+from semflow import FLOWS, Objective, RectifiedFlow, Solver
+from semflow.path import FlowName
 from semflow.velocity import VelocityPreset
 
 
@@ -25,8 +26,11 @@ class TrainConfig:
     init: str | None = None
     """Start from these weights: a SemFlow model, or a Stable Diffusion pipeline by folder or hub
     id. None starts at random."""
-    flow: RectifiedFlow = field(default_factory=RectifiedFlow)
-    """The path and where on it training spends its time."""
+    flow: FlowName = "semflow"
+    """'semflow': straight from image to mask and back. 'symmflow': noise to image beside mask to
+    noise, in one network (Symmetrical Flow Matching, arXiv 2506.10634)."""
+    path: RectifiedFlow = field(default_factory=RectifiedFlow)
+    """Where on its path training spends its time."""
     objective: Objective = field(default_factory=Objective)
     """The loss."""
     online_masks: bool = False
@@ -133,6 +137,11 @@ class TrainConfig:
             raise ValueError(f"--offload {self.offload} needs --zero-stage 1 or more")
         if self.offload == "weights" and self.zero_stage != 3:
             raise ValueError("--offload weights needs --zero-stage 3")
+
+    @property
+    def flow_path(self) -> RectifiedFlow:
+        """The path of the flow that was chosen."""
+        return FLOWS[self.flow](**self.path.__dict__)
 
     @property
     def effective_zero_stage(self) -> int:

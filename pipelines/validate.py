@@ -106,7 +106,8 @@ def _samples(model: SemFlow, x_0: Tensor, ids: Tensor) -> Samples:
     with torch.inference_mode():
         images = model.autoencoder.decode(x_0.to(model.device))
         x_1 = model.autoencoder.encode(model.palette.encode(ids.to(model.device))).mean
-        forth, back = _states(model, x_0, TIMES), _states(model, x_1, TIMES[::-1])
+        forth = _states(model, model.path.depart(x_0.to(model.device), 0.0), TIMES)
+        back = _states(model, model.path.depart(x_1, 1.0, range(len(ids))), TIMES[::-1])
     segmentation = model.segment_latents(x_0)
     synthesized = model.synthesize(ids, seeds=range(len(ids))).images
     return Samples(
@@ -116,8 +117,9 @@ def _samples(model: SemFlow, x_0: Tensor, ids: Tensor) -> Samples:
 
 
 def _states(model: SemFlow, x: Tensor, times: tuple[float, ...]) -> Tensor:
-    """Pixels ``[B, len(times), 3, H, W]`` of the states at ``times``, from latents at the first."""
-    states = [x := x.to(model.device)]
+    """Pixels ``[B, len(times), 3, H, W]`` of the states at ``times``, from those at the first."""
+    states = [x]
     for t_0, t_1 in pairwise(times):
         states.append(x := model.flow(x, t_0, t_1, LEG).x)
-    return torch.stack([model.autoencoder.decode(state).cpu() for state in states], 1)
+    latents = [model.path.arrive(state, times[-1]) for state in states]
+    return torch.stack([model.autoencoder.decode(x).cpu() for x in latents], 1)

@@ -14,6 +14,7 @@ from semflow.path import RectifiedFlow
 from semflow.perturb import Perturbation
 from semflow.sampler import SemFlow
 from semflow.solvers import Solver, integrate
+from semflow.symmflow import FLOWS, SymmetricFlow
 from semflow.tiles import segment_tiled
 from semflow.velocity import Velocity, make_velocity
 from semflow.version import VERSION
@@ -25,6 +26,7 @@ __version__ = VERSION
 
 __all__ = [
     "EMA",
+    "FLOWS",
     "IGNORE",
     "Autoencoder",
     "ConfusionMatrix",
@@ -34,6 +36,7 @@ __all__ = [
     "RectifiedFlow",
     "SemFlow",
     "Solver",
+    "SymmetricFlow",
     "Velocity",
     "integrate",
     "load_autoencoder",

@@ -41,6 +41,7 @@ to {width}x{height}, masks come back at the photo's own size.
 
 ## What it is
 
+- Flow: {flow}.
 - Velocity: a `{unet}` of diffusers, in `unet/`.
 - Autoencoder: {autoencoder}, in `autoencoder/`.
 - Segmenting as saved: {segment}. Synthesizing: {synthesize}, from masks perturbed by
@@ -64,6 +65,12 @@ Values of mask files that stand for no class: {ignored}.
 - What it does with photos that look unlike those; it has no class for what it has not seen.
 """
 
+_FLOWS = {
+    "semflow": "SemFlow's, straight from image to mask and back",
+    "symmflow": "SymmFlow's ([arXiv 2506.10634](https://arxiv.org/abs/2506.10634)), noise to image "
+    "beside mask to noise",
+}
+
 _TOLD = (
     "velocity", "init", "steps", "batch_size", "lr", "schedule", "ema_decay", "precision", "seed",
 )  # fmt: skip
@@ -79,6 +86,7 @@ def model_card(index: dict[str, Any]) -> str:
         classes=len(palette["names"]),
         height=defaults["height"],
         width=defaults["width"],
+        flow=_FLOWS[index.get("flow", "semflow")],
         unet=_class_name(index, "unet"),
         autoencoder=f"`{_class_name(index, 'autoencoder')}`",
         segment=_solver(defaults["segment"]),

@@ -39,6 +39,8 @@ class Objective:
     """The softmax over anchors is of ``-distance^2 / anchor_temperature``."""
     class_balance: float = 0.0
     """Pixels weigh ``frequency ** -class_balance`` of their class: 0 alike, 1 classes alike."""
+    image_weight: float = 0.7
+    """With symmflow, the share of the image's error; the mask's has the rest (arXiv 2506.10634)."""
 
     def class_weights(self, frequency: Tensor) -> Tensor:
         """Weight of each class ``[K]`` for its share of pixels ``[K]``; a pixel's mean is 1.
@@ -73,7 +75,7 @@ class Objective:
             class_weights: ``[K]``, from :meth:`class_weights`; None weighs pixels alike.
         """
         predicted = predicted.float()
-        squared = (predicted - sample.velocity.float()).square()
+        squared = flow.weigh((predicted - sample.velocity.float()).square(), self.image_weight)
         weights = None if class_weights is None else _pixel_weights(ids, class_weights)
         if weights is not None:
             squared = squared * F.adaptive_avg_pool2d(

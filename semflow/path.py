@@ -1,24 +1,28 @@
 """The straight path between an image latent and a mask latent, and its velocity.
 
-Shapes: B batch, C latent channels, H and W latent height and width.
+Shapes: B batch, C latent channels, H and W latent height and width. What a solver carries along is
+a *state*; here it is a latent, in :mod:`semflow.symmflow` it is one of the image beside one of the
+mask.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+FlowName = Literal["semflow", "symmflow"]
 TimeSampling = Literal["uniform", "logit-normal", "ends"]
 
 
 class PathSample(NamedTuple):
     """A point on the path and what the velocity model should say there."""
 
-    x_t: Tensor  # [B, C, H, W]
+    x_t: Tensor  # [B, C, H, W], the state
     t: Tensor  # [B], in [0, 1]
     velocity: Tensor  # [B, C, H, W], the target x_1 - x_0
 
@@ -28,6 +32,14 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
     return t.reshape(-1, *([1] * (like.ndim - 1)))
 
 
+def check_ends(x_0: Tensor, x_1: Tensor) -> None:
+    """Refuse two ends of unlike shapes."""
+    if x_0.shape != x_1.shape:
+        raise ValueError(
+            f"the ends of a path need one shape, not {tuple(x_0.shape)} and {tuple(x_1.shape)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RectifiedFlow:
     """``x_t = (1 - t) x_0 + t x_1`` with ``x_0`` the image and ``x_1`` the mask.
@@ -35,6 +47,8 @@ class RectifiedFlow:
     SemFlow (arXiv 2405.20282), Eq. 3-5; the direction is that of the released code:
     ``t = 0`` is the image, ``t = 1`` the mask.
     """
+
+    name: ClassVar[FlowName] = "semflow"
 
     time_sampling: TimeSampling = "uniform"
     """How training spends its time on [0, 1]. 'uniform' is the paper's; 'logit-normal' prefers
@@ -50,21 +64,48 @@ class RectifiedFlow:
         if min(self.at_image, self.at_mask) < 0 or self.at_image + self.at_mask > 1:
             raise ValueError("at_image and at_mask are shares, together at most 1")
 
-    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
+    def channels(self, latent: int) -> int:
+        """Of a state, for latents of ``latent`` channels."""
+        return latent
+
+    def depart(self, x: Tensor, t: float, seeds: Sequence[int] | None = None) -> Tensor:
+        """The state to start from, with an image's latents at ``t`` 0, or a mask's at 1.
+
+        Args:
+            x: ``[B, C, H, W]``.
+            t: 0 or 1.
+            seeds: of what chance it takes, one a sample; there is none here.
+        """
+        return x
+
+    def arrive(self, state: Tensor, t: float) -> Tensor:
+        """The latents ``[B, C, H, W]`` in a state: an image's for ``t`` 0, a mask's for 1."""
+        return state
+
+    def sample(
+        self, x_0: Tensor, x_1: Tensor, t: Tensor, seeds: Sequence[int] | None = None
+    ) -> PathSample:
         """The point at ``t`` ``[B]`` between ``x_0`` and ``x_1`` (both ``[B, C, H, W]``).
+
+        Args:
+            x_0: latents of images.
+            x_1: of their masks.
+            t: in [0, 1].
+            seeds: of what chance it takes, one a sample; there is none here.
 
         Raises:
             ValueError: when the two ends differ in shape.
         """
-        if x_0.shape != x_1.shape:
-            raise ValueError(
-                f"the ends of a path need one shape, not {tuple(x_0.shape)} and {tuple(x_1.shape)}"
-            )
+        check_ends(x_0, x_1)
         s = per_sample(t, x_0).to(x_0.dtype)
         return PathSample(x_t=(1 - s) * x_0 + s * x_1, t=t, velocity=x_1 - x_0)
 
+    def weigh(self, squared: Tensor, image_weight: float) -> Tensor:
+        """Squared errors of a velocity, so that their mean is the loss: here, as they are."""
+        return squared
+
     def end_points(self, x_t: Tensor, t: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the straight line through ``x_t`` with ``velocity`` starts and ends: (x_0, x_1)."""
+        """Latents where the straight line through ``x_t`` with ``velocity`` starts and ends."""
         s = per_sample(t, x_t)
         return x_t - s * velocity, x_t + (1 - s) * velocity
 

@@ -40,10 +40,12 @@ from semflow.images import (
     read_photo,
 )
 from semflow.palette import Palette
+from semflow.path import FlowName
 from semflow.perturb import Perturbation, draw_seeds
 from semflow.pipeline_output import SemFlowSegmentationOutput, SemFlowSynthesisOutput
 from semflow.sampler import Defaults, SemFlow
 from semflow.solvers import Solver, SolverName
+from semflow.symmflow import FLOWS
 from semflow.velocity import Velocity
 
 
@@ -61,6 +63,7 @@ class SemFlowPipeline(DiffusionPipeline):
         defaults: Defaults | dict[str, Any] | None = None,
         provenance: dict[str, Any] | None = None,
         null_prompt: Tensor | None = None,
+        flow: FlowName = "semflow",
     ) -> None:
         """Put the parts together; :meth:`from_pretrained` and :meth:`of` are the usual ways.
 
@@ -71,6 +74,7 @@ class SemFlowPipeline(DiffusionPipeline):
             defaults: picture size, solvers and perturbation, or their JSON.
             provenance: where the model comes from.
             null_prompt: ``[1, L, D]``, for a conditional UNet.
+            flow: what the velocity was trained on.
 
         Raises:
             ValueError: when the parts do not fit (see :class:`~semflow.sampler.SemFlow`).
@@ -85,11 +89,13 @@ class SemFlowPipeline(DiffusionPipeline):
             palette if isinstance(palette, Palette) else Palette.from_json(palette),
             defaults if isinstance(defaults, Defaults) else Defaults.from_json(defaults),
             provenance,
+            FLOWS[flow](),
         )
         self.register_to_config(
             palette=self.semflow.palette.to_json(),
             defaults=asdict(self.semflow.defaults),
             provenance=self.semflow.provenance,
+            flow=flow,
         )
         if isinstance(autoencoder, Autoencoder):  # ours are small and have no hooks: they stay
             self.model_cpu_offload_seq = "unet"
@@ -114,6 +120,7 @@ class SemFlowPipeline(DiffusionPipeline):
             model.defaults,
             model.provenance,
             model.velocity.exact_prompt,
+            model.path.name,
         )
 
     @classmethod

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from semflow.autoencoder import Autoencoder, DiffusersAutoencoder, load_autoencoder
 from semflow.card import model_card
 from semflow.palette import IGNORE, Palette
+from semflow.path import RectifiedFlow
 from semflow.perturb import Perturbation
 from semflow.solvers import Solution, Solver, integrate
+from semflow.symmflow import FLOWS
 from semflow.velocity import Velocity
 
 FORMAT = 1
@@ -76,6 +78,7 @@ class SemFlow(nn.Module):
         palette: Palette,
         defaults: Defaults,
         provenance: dict[str, Any] | None = None,
+        path: RectifiedFlow | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -85,6 +88,7 @@ class SemFlow(nn.Module):
             palette: anchors of the classes.
             defaults: picture size, solvers and perturbation to use when none are given.
             provenance: where it comes from, JSON: dataset fingerprint, steps, run.
+            path: what the field was trained on; None is SemFlow's, straight from image to mask.
 
         Raises:
             ValueError: when the perturbation could change a label with this palette, or the size
@@ -95,6 +99,7 @@ class SemFlow(nn.Module):
         autoencoder.latent_size(defaults.height, defaults.width)
         self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
         self.defaults, self.provenance = defaults, provenance or {}
+        self.path = path or RectifiedFlow()
 
     @property
     def device(self) -> torch.device:
@@ -104,14 +109,15 @@ class SemFlow(nn.Module):
         return next(self.velocity.parameters()).device if at is None else torch.device(at)
 
     def field(self, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity ``[B, C, h, w]`` at latents ``x`` and times ``t`` ``[B]``, in float32."""
+        """The velocity ``[B, C, h, w]`` at states ``x`` and times ``t`` ``[B]``, in float32."""
         return cast(Tensor, self.velocity(x, t).float())
 
     def flow(
         self, x: Tensor, t_0: float, t_1: float, solver: Solver, twin: Tensor | None = None
     ) -> Solution:
-        """Carry latents ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask.
+        """Carry states ``[B, C, h, w]`` along the flow in float32: 0 -> 1 towards the mask.
 
+        ``path.depart`` makes a state of latents, ``path.arrive`` takes them out of one.
         With reversible-heun and the ``twin`` of the solution that arrived at ``x``, the way back
         ends where that one began.
         """
@@ -125,8 +131,9 @@ class SemFlow(nn.Module):
     @torch.inference_mode()
     def segment_latents(self, x_0: Tensor, solver: Solver | None = None) -> Segmentation:
         """Segment image latents ``[B, C, h, w]``."""
-        solution = self.flow(x_0.to(self.device), 0.0, 1.0, solver or self.defaults.segment)
-        picture = self.autoencoder.decode(solution.x)
+        start = self.path.depart(x_0.to(self.device), 0.0)
+        solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
+        picture = self.autoencoder.decode(self.path.arrive(solution.x, 1.0))
         ids, margin = self.palette.decode(picture)
         return Segmentation(ids, margin, picture, solution.nfe)
 
@@ -143,7 +150,8 @@ class SemFlow(nn.Module):
 
         Args:
             ids: class ids ``[B, H, W]``.
-            seeds: one a mask, for its perturbation; None leaves the masks clean.
+            seeds: one a mask, for its perturbation, and for the noise that symmflow starts from;
+                None leaves the masks clean.
             solver: instead of the model's own.
             perturbation: instead of the model's own; checked against the palette.
         """
@@ -152,19 +160,23 @@ class SemFlow(nn.Module):
         pictures = self.palette.encode(ids.to(self.device))
         if seeds is not None:
             pictures = perturbation.apply(pictures, seeds)
-        return self.synthesize_latents(self.autoencoder.encode(pictures).mean, solver)
+        return self.synthesize_latents(self.autoencoder.encode(pictures).mean, solver, seeds=seeds)
 
     @torch.inference_mode()
-    def synthesize_latents(self, x_1: Tensor, solver: Solver | None = None) -> Synthesis:
-        """Make an image of each mask latent ``[B, C, h, w]``."""
-        solution = self.flow(x_1.to(self.device), 1.0, 0.0, solver or self.defaults.synthesize)
-        return Synthesis(self.autoencoder.decode(solution.x).clamp(-1, 1), solution.nfe)
+    def synthesize_latents(
+        self, x_1: Tensor, solver: Solver | None = None, *, seeds: Sequence[int] | None = None
+    ) -> Synthesis:
+        """Make an image of each mask latent ``[B, C, h, w]``; ``seeds`` are of symmflow's noise."""
+        start = self.path.depart(x_1.to(self.device), 1.0, seeds)
+        solution = self.flow(start, 1.0, 0.0, solver or self.defaults.synthesize)
+        images = self.autoencoder.decode(self.path.arrive(solution.x, 0.0))
+        return Synthesis(images.clamp(-1, 1), solution.nfe)
 
     def with_defaults(self, **changes: Any) -> SemFlow:
         """The same model with other defaults (fields of :class:`Defaults`)."""
         return SemFlow(
             self.velocity, self.autoencoder, self.palette, replace(self.defaults, **changes),
-            self.provenance,
+            self.provenance, self.path,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
@@ -190,6 +202,7 @@ class SemFlow(nn.Module):
         return {
             "_class_name": "SemFlow",
             "format": FORMAT,
+            "flow": self.path.name,
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
             "defaults": asdict(self.defaults),
@@ -219,5 +232,6 @@ class SemFlow(nn.Module):
             Palette.from_json(index["palette"]),
             Defaults.from_json(index["defaults"]),
             index["provenance"],
+            FLOWS[index.get("flow", "semflow")](),  # early folders do not say
         )
         return model.eval().requires_grad_(False)

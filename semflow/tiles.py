@@ -161,10 +161,9 @@ def segment_tiled(
     def decode(x_1: Tensor) -> Tensor:
         return pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
 
-    end = integrate(
-        field, latents.blend(encode, batch_size)[None], 0.0, 1.0, solver or defaults.segment
-    )
-    picture, nfe = decode(end.x[0])[:, :height, :width], end.nfe
+    start = model.path.depart(latents.blend(encode, batch_size)[None], 0.0)
+    end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)
+    picture, nfe = decode(model.path.arrive(end.x, 1.0)[0])[:, :height, :width], end.nfe
     del end  # latents may be as large as the picture
     rows = max(1, defaults.height * defaults.width // width)
     return Segmentation(*decode_in_strips(model.palette, picture, rows), picture[None], nfe)

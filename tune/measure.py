@@ -34,11 +34,12 @@ def measure(
     manifest = read_manifest(data)
     rows = Rows(manifest, split, samples, skip=max(0, manifest.split(split).rows - samples))
     if direction == "segment":
-        x, ends = rows.x_0.to(net.device), (0.0, 1.0)
+        x, ends = net.path.depart(rows.x_0.to(net.device), 0.0), (0.0, 1.0)
     else:
         seeds = [sample_seed(0, name, 0) for name in rows.names]
         pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids), seeds)
-        x, ends = net.autoencoder.encode(pictures.to(net.device)).mean.float(), (1.0, 0.0)
+        x_1 = net.autoencoder.encode(pictures.to(net.device)).mean.float()
+        x, ends = net.path.depart(x_1, 1.0, seeds), (1.0, 0.0)
 
     way = follow(net.field, x, *ends, steps=REFERENCE)
     curvature = Curvature.of(way)

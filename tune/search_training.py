@@ -1,7 +1,7 @@
 """Search for how to train: real trainings, of which the hopeless end early.
 
     python tune/search_training.py digits --data out/latents --output out/search \
-        --search lr=1e-4..1e-2:log flow.at_image=0..0.7 objective.anchor_weight=0,0.5,1
+        --search lr=1e-4..1e-2:log path.at_image=0..0.7 objective.anchor_weight=0,0.5,1
 
 Any key of train.py's configuration can be searched, dotted as on its command line: KEY=LOW..HIGH
 (with :log where scales count) or KEY=A,B,C. The preset itself is the first trial; Optuna proposes

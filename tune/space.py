@@ -1,7 +1,7 @@
 """Dimensions of a training search: any key of the configuration, with a checked domain.
 
 Written ``KEY=LOW..HIGH`` (equally likely), ``KEY=LOW..HIGH:log`` (every scale equally likely) or
-``KEY=A,B,C``. Keys are those of the command line, dotted: ``lr``, ``flow.at_image``.
+``KEY=A,B,C``. Keys are those of the command line, dotted: ``lr``, ``path.at_image``.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def bare(cfg: TrainConfig, threads: int | None) -> Iterator[float]:
             x_1 = batch["x_1"].float()
         sample = cfg.flow.sample(batch["x_0"].float(), x_1, cfg.flow.times(batch["uniform"]))
         loss = cfg.objective(
-            velocity(sample.x_t, sample.t), sample, flow=cfg.flow, ids=batch["ids"],
+            velocity(sample.x_t, sample.t), sample, flow=cfg.path, ids=batch["ids"],
             palette=palette, autoencoder=autoencoder, class_weights=weights,
         )  # fmt: skip
         loss.total.backward()

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from pipelines.config import UserError
+from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.feed import Feed, Order
 from pipelines.latents import read_manifest
 from pipelines.train import last_note, train
@@ -74,7 +75,7 @@ def test_one_worker_sees_the_same_global_batches_as_two(latents, straight, tmp_p
 def test_zero_3_in_bf16_with_masks_encoded_online_resumes_too(latents, tmp_path):
     options = {
         "zero_stage": 3, "precision": "bf16", "warmup_steps": 2, "online_masks": True,
-        "flow": RectifiedFlow(at_image=0.5),
+        "path": RectifiedFlow(at_image=0.5),
         "objective": Objective(anchor_weight=0.5, class_balance=0.5),
     }  # fmt: skip
     train(train_config(latents, tmp_path / "straight", **options))
@@ -109,6 +110,21 @@ def test_activations_computed_again_change_nothing_and_validation_beside_is_vali
     assert set(kept) == {f"checkpoint_{step:08d}" for step in (best, 8)}  # the best, and the last
     for name in ("00000004.png", "00000008.png", "00000008-paths.png"):
         assert (tmp_path / "samples" / name).stat().st_size > 1000
+
+
+def test_symmflow_trains_from_the_same_shards_and_goes_through_the_same_jobs(
+    latents, straight, tmp_path
+):
+    options = {"flow": "symmflow", "workers": 1, "init": str(straight / "model")}
+    train(train_config(latents, tmp_path / "run", steps=4, **options))
+    model = SemFlow.load(train(train_config(latents, tmp_path / "run", **options)))
+    assert model.path.name == "symmflow"
+    assert model.velocity.config["in_channels"] == 2 * model.autoencoder.channels
+    result = evaluate(
+        EvaluateConfig(model=str(tmp_path / "run/model"), data=str(latents),
+                       output=str(tmp_path / "report"), limit=4)
+    )  # fmt: skip
+    assert 0 <= result["segmentation"]["accuracy"] <= 1
 
 
 def test_a_divergence_stops_with_the_last_good_checkpoint_and_names_the_rows(latents, tmp_path):

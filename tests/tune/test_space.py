@@ -12,8 +12,8 @@ DIGITS = TRAIN["digits"][1]
     [
         ("lr=1e-4..1e-2:log", Dimension("lr", low=1e-4, high=1e-2, log=True)),
         ("lr=0.0001..0.01", Dimension("lr", low=1e-4, high=1e-2)),
-        ("flow.at_image=0..0.7", Dimension("flow.at_image", low=0, high=0.7)),
-        ("flow.at-image=0..0.7", Dimension("flow.at_image", low=0, high=0.7)),
+        ("path.at_image=0..0.7", Dimension("path.at_image", low=0, high=0.7)),
+        ("path.at-image=0..0.7", Dimension("path.at_image", low=0, high=0.7)),
         ("warmup_steps=10..200", Dimension("warmup_steps", low=10, high=200, whole=True)),
         ("velocity=tiny,small", Dimension("velocity", values=("tiny", "small"))),
         ("online_masks=true,false", Dimension("online_masks", values=(True, False))),
@@ -58,9 +58,9 @@ def test_values_become_the_command_line_of_train():
     from pipelines import config
     from pipelines.trainconfig import TrainConfig
 
-    values = {"lr": 0.00123, "flow.at_image": 0.25, "online_masks": False, "velocity": "tiny"}
+    values = {"lr": 0.00123, "path.at_image": 0.25, "online_masks": False, "velocity": "tiny"}
     flags = space.flags(values)
-    assert flags == "--lr 0.00123 --flow.at-image 0.25 --no-online-masks --velocity tiny"
+    assert flags == "--lr 0.00123 --path.at-image 0.25 --no-online-masks --velocity tiny"
     cfg = config.parse(TrainConfig, "", TRAIN, ["digits", *flags.split()])
     assert cfg == space.changed(DIGITS, values)
     assert space.current(cfg, space.parse(["lr=1e-4..1e-2"], cfg)) == {"lr": 0.00123}
