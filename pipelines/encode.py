@@ -124,7 +124,7 @@ def _job(
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
         return raydata.actor_stage(
             blocks, Encoder, (cfg, palette), actors=min(cfg.actors, shards),
-            gpus=cfg.ray.gpus_per_actor, waiting=4,
+            gpus=cfg.ray.gpus_per_actor,
         )  # fmt: skip
 
     return sharded.ShardedJob(

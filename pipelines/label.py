@@ -23,7 +23,7 @@ from pipelines.labelling.forms import FORMS, FormName
 from pipelines.labelling.labelled import WriteLabels
 from pipelines.labelling.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
-from pipelines.products import produce, unique_names
+from pipelines.products import produce, table_of, unique_names
 from pipelines.settings import read_defaults, read_model_index
 from semflow import Palette
 
@@ -107,10 +107,10 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     paths = storage.list_files(cfg.images, corpora.PHOTOS)
     if not paths:
         raise ValueError(f"no photos in {cfg.images} ({', '.join(corpora.PHOTOS)})")
-    inputs = [
+    inputs = table_of(
         {"name": name, "path": path, "source": storage.join(cfg.images, path), "image_id": number}
         for number, (name, path) in enumerate(zip(unique_names(paths), paths, strict=True), start=1)
-    ]
+    )
     fingerprint = config.fingerprint(
         [index, config.to_dict(solver), cfg.actors.arithmetic, cfg.resolution, cfg.shard, paths,
          config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence, cfg.review]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from pipelines.latents import parquet_bytes
 from pipelines.sharded import Row
 
 TABLE = "table"
+CHUNK = 10_000
+"""Rows that become columns together."""
 Files = Mapping[str, Callable[[], bytes]]
 """Files to make: path below the output, and what makes its bytes."""
 Finish = Callable[[Sequence[Row], tracking.Run], Row]
@@ -35,6 +38,14 @@ def rows_of(columns: Mapping[str, Any]) -> list[Row]:
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
+
+
+def table_of(rows: Iterable[Row]) -> pa.Table:
+    """Rows as a table, a few at a time: as dictionaries, all of them would take a kilobyte each."""
+    rows, parts = iter(rows), []
+    while some := list(islice(rows, CHUNK)):
+        parts.append(pa.Table.from_pylist(some))
+    return pa.concat_tables(parts)
 
 
 def shard_number(shard: str) -> str:
@@ -61,7 +72,7 @@ def produce(
     job: sharded.ShardedJob,
     cfg: Any,
     summary: str,
-    inputs: Sequence[Row],
+    inputs: pa.Table,
     more: Row,
     finish: Finish | None = None,
 ) -> Row:
@@ -80,7 +91,7 @@ def produce(
         print(f"{job.output} is finished: nothing to do")
         return dict(storage.read_json(location))
     with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
-        plan = sharded.prepare(job, TABLE, pa.Table.from_pylist(list(inputs)))
+        plan = sharded.prepare(job, TABLE, inputs)
         records, fresh, seconds = sharded.run(job, plan)
         quarantined = sharded.quarantine_lines(records)
         for line in quarantined[:10]:

@@ -15,6 +15,9 @@ from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 PAUSE_SECONDS = 0.1
+BLOCKS_A_ROUND = 4
+"""Blocks that a task may hand on between two rounds of the scheduler, and that wait at an actor.
+With 2, which are Ray's own, small ones came too slowly: an actor worked half the time."""
 ACTOR_CPUS = 0.25
 """Of a stage with a model: two of them on two cores leave room for a decode and a write."""
 ACTORS_A_NODE = 4
@@ -45,6 +48,7 @@ def ordered() -> Iterator[None]:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_A_ROUND
     context.custom_execution_callback_classes = [Breather]
     with DataContext.current(context):
         yield
@@ -72,7 +76,6 @@ def actor_stage(
     *,
     actors: int,
     gpus: float,
-    waiting: int = 2,
     most: int | None = None,
 ) -> ray.data.Dataset:
     """Run blocks, one at a time, through actors that hold a model.
@@ -83,7 +86,6 @@ def actor_stage(
         arguments: of its constructor.
         actors: how many.
         gpus: that each takes.
-        waiting: blocks at an actor, the one it works on counted.
         most: let their number grow to this while blocks wait and there is room.
     """
     return blocks.map_batches(
@@ -91,7 +93,7 @@ def actor_stage(
         fn_constructor_args=arguments,
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(
-            min_size=actors, max_size=most or actors, max_tasks_in_flight_per_actor=waiting
+            min_size=actors, max_size=most or actors, max_tasks_in_flight_per_actor=BLOCKS_A_ROUND
         ),
         num_cpus=ACTOR_CPUS,
         num_gpus=gpus,

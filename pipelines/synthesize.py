@@ -20,7 +20,7 @@ from infra import storage
 from pipelines import config, corpora, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice, Synthesizer
-from pipelines.products import produce
+from pipelines.products import produce, table_of
 from pipelines.settings import read_defaults, read_model_index
 from pipelines.synthesis.dataset import Finish, WriteImages
 from pipelines.synthesis.drafts import DecodeMask, drafts
@@ -100,10 +100,10 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     paths = storage.list_files(cfg.masks, corpora.MASKS)
     if not paths:
         raise ValueError(f"no masks in {cfg.masks} ({', '.join(corpora.MASKS)})")
-    inputs = drafts(
+    inputs = table_of(drafts(
         cfg.masks, paths, seed=cfg.seed, samples=cfg.samples, val_share=cfg.val_share,
         variants=cfg.edits.variants, pasting=bool(cfg.edits.paste),
-    )  # fmt: skip
+    ))  # fmt: skip
     settings = {
         "samples": cfg.samples,
         "seed": cfg.seed,
@@ -117,7 +117,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     }
     fingerprint = config.fingerprint(
         [index, settings, list(cfg.format), cfg.images_per_shard,
-         [(row["name"], row["seed"]) for row in inputs]]
+         list(zip(inputs["name"].to_pylist(), inputs["seed"].to_pylist(), strict=True))]
     )  # fmt: skip
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
@@ -131,7 +131,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         )  # fmt: skip
 
     size = (defaults.width, defaults.height)
-    shards = -(-len(inputs) // cfg.images_per_shard)
+    shards = -(-inputs.num_rows // cfg.images_per_shard)
     job = sharded.ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,
         decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), compute=compute,

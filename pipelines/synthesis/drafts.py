@@ -6,7 +6,7 @@ All of it is decided in the driver from the masks' names, and written down in th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def drafts(
     variants: int,
     val_share: float,
     pasting: bool,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """A row for each image, those for training first, samples of a mask together.
 
     A row has ``name`` (of the image), ``path`` and ``source`` (of the mask), ``split``,
@@ -63,7 +63,6 @@ def drafts(
     """
     if pasting and len(paths) < 2:
         raise ValueError("--edits.paste takes from other masks, and there is only one")
-    found = []
     names = dict(zip(paths, unique_names(paths), strict=True))
     split = {path: split_of(path, val_share) for path in paths}
     for which in SPLITS:
@@ -76,14 +75,13 @@ def drafts(
                     "edit_seed": edit_seed(seed, name, variant),
                     "donors": json.dumps(_donors(mine, number, seed, name, variant, pasting)),
                 }
-                found += [
+                yield from (
                     {"name": f"{below}-{n}", "path": path, "source": storage.join(masks, path),
                      "split": which, "variant": variant, "sample": n,
                      "seed": sample_seed(seed, name, n, variant)}
                     | (edited if variants else {})
                     for n in range(samples)
-                ]  # fmt: skip
-    return found
+                )  # fmt: skip
 
 
 def _donors(

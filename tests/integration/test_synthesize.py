@@ -75,7 +75,8 @@ def test_every_draft_is_in_the_table_and_only_the_kept_ones_are_files(made, tabl
 def test_masks_are_the_edited_ones_and_the_table_says_what_was_done(made, table, model):
     cfg, _ = made
     paths = sorted(f"{name}.png" for name in NAMES)
-    plan = drafts(cfg.masks, paths, seed=0, samples=2, variants=1, val_share=0.4, pasting=True)
+    plan = list(drafts(cfg.masks, paths, seed=0, samples=2, variants=1, val_share=0.4,
+                       pasting=True))  # fmt: skip
     decode = DecodeMask(cfg.masks, (48, 32), CLASSES, (9, 255), Recipe.of(cfg.edits, CLASSES))
     seeds = {}
     for row, known in zip(plan, table, strict=True):

@@ -112,7 +112,7 @@ def test_names_that_are_no_class_and_half_given_edits_are_refused():
 
 def planned(paths, **changes):
     options = {"seed": 1, "samples": 2, "variants": 2, "val_share": 0.4, "pasting": True}
-    return drafts("masks", paths, **options | changes)
+    return list(drafts("masks", paths, **options | changes))
 
 
 def test_all_that_comes_from_a_mask_is_in_one_split_and_donors_are_too():
