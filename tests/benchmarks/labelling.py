@@ -92,6 +92,15 @@ def bare(model: SemFlow, photos: list[Path], output: Path, batch: int) -> float:
     return time.perf_counter() - started
 
 
+class Resumed(Job):
+    """Notes how many shards each start found finished."""
+
+    def start(self) -> None:
+        self.found = [*getattr(self, "found", []),
+                      len(list(Path(self.output, "_progress/table").glob("0*.json")))]  # fmt: skip
+        super().start()
+
+
 class Memory(threading.Thread):
     """The resident memory of a process, in MB, every second."""
 
@@ -126,7 +135,7 @@ def main() -> None:
     model = SemFlow.load(home / "model")
     some = sorted((home / "photos").rglob("*.png"))[: args.bare]
 
-    def job(name: str) -> Job:
+    def job(name: str) -> Resumed:
         command = [
             sys.executable, str(ROOT / "pipelines/label.py"), "--model", str(home / "model"),
             "--images", str(home / "photos"), "--output", str(home / name),
@@ -134,7 +143,7 @@ def main() -> None:
             "--photos-per-shard", "1000",
         ]  # fmt: skip
         environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
-        return Job(command, str(home / name), environment, home / f"{name}.log")
+        return Resumed(command, str(home / name), environment, home / f"{name}.log")
 
     loop = [bare(model, some, home / "bare", args.batch)]
     whole = job("whole")
@@ -158,13 +167,27 @@ def main() -> None:
     shutil.rmtree(home / "whole")
     if args.kills:
         rng = random.Random(args.seed)
-        result["kills"] = torment("driver", job("killed"), args.kills, seconds / 3, rng)
+        killed = job("killed")
+        result["kills"] = torment("driver", killed, args.kills, seconds / 3, rng)
+        result["shards_found_at_start"] = killed.found
         found = digests(home / "killed")
         result["files"] = len(expected)
         result["missing"] = len(expected.keys() - found.keys())
         result["strange"] = len(found.keys() - expected.keys())
         result["other_bytes"] = sum(found.get(path) != value for path, value in expected.items())
-        print({k: result[k] for k in ("kills", "files", "missing", "strange", "other_bytes")})
+        print(
+            {
+                k: result[k]
+                for k in (
+                    "kills",
+                    "shards_found_at_start",
+                    "files",
+                    "missing",
+                    "strange",
+                    "other_bytes",
+                )
+            }
+        )
     Path(args.output).mkdir(parents=True, exist_ok=True)
     Path(args.output, "labelling.json").write_text(json.dumps(result, indent=2))
     subprocess.run(["rm", "-rf", str(home)], check=True)
