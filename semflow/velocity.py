@@ -25,6 +25,9 @@ _CONVOLUTIONAL: dict[str, dict[str, Any]] = {
     "base": {"block_out_channels": (128, 256, 384, 512), "layers_per_block": 2, "attention": 2},
 }
 
+GROUPS = 32
+"""Of a norm, where a preset says nothing: diffusers' own."""
+
 SD15: dict[str, Any] = {
     "sample_size": 64,
     "block_out_channels": (320, 640, 1280, 1280),
@@ -104,7 +107,10 @@ class Velocity(nn.Module):
 
 
 def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
-    """A new velocity model for latents of ``channels``, with random weights.
+    """A new velocity model for states of ``channels``, with random weights.
+
+    No level is narrower than the state: with symmflow's 96 channels of a lossless autoencoder, the
+    first one of 'small' is 96 wide instead of 64.
 
     'sd15' has Stable Diffusion 1.5's own configuration; its null prompt is all zeros until
     :func:`from_stable_diffusion` brings the real one.
@@ -120,6 +126,12 @@ def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
     if preset not in _CONVOLUTIONAL:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(_CONVOLUTIONAL)}, sd15")
     options = dict(_CONVOLUTIONAL[preset])
+    groups = options.get("norm_num_groups", GROUPS)
+    # Narrower than the state, a level could not carry the noise that is to be told from it.
+    widths = (
+        max(width, -(-channels // groups) * groups) for width in options["block_out_channels"]
+    )
+    options["block_out_channels"] = tuple(widths)
     attention = options.pop("attention", 0)
     plain = len(options["block_out_channels"]) - attention
     return Velocity(

@@ -147,3 +147,10 @@ def test_a_doubled_network_says_of_two_alike_halves_what_it_said_of_one():
         once = velocity(x, t)
         twice = doubled(velocity).eval()(torch.cat((x, x), 1), t)
     torch.testing.assert_close(twice, torch.cat((once, once), 1), atol=1e-5, rtol=1e-5)
+
+
+def test_no_level_of_a_network_is_narrower_than_the_state():
+    for channels, first in ((4, 48), (48, 48), (96, 96), (100, 112)):
+        widths = make_velocity("tiny", channels).config["block_out_channels"]
+        assert widths[0] == first
+        assert min(widths) >= channels
