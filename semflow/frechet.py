@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 LEVELS = 4
 
@@ -31,6 +31,13 @@ def pyramid_features(images: Tensor) -> Tensor:
         parts.append((bands.square().mean((3, 4)) + 1e-6).log().flatten(1) / 4)
         images = F.avg_pool2d(images, 2)
     return torch.cat(parts, 1)
+
+
+class Pyramid(nn.Module):
+    """:func:`pyramid_features` of uint8 images ``[B, 3, H, W]``: ``[B, 42]``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return pyramid_features(images.float() / 127.5 - 1)
 
 
 @dataclass(frozen=True, eq=False)

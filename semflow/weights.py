@@ -35,12 +35,13 @@ class Weights:
         """The state dict: of ``path``, else from torch.hub's cache, else fetched into it.
 
         Raises:
+            FileNotFoundError: when there is nothing at ``path``.
             Unavailable: when it is not there and not to be fetched, or cannot be.
             ValueError: when a file is not the published one.
         """
         if path is not None:
             if not Path(path).is_file():
-                raise Unavailable(f"{path}, which {self.option} names, is no file")
+                raise FileNotFoundError(f"{self.option} names {path}, where there is no file")
             return self.read(Path(path))
         file = Path(self.url.rpartition("/")[2])
         folder = Path(torch.hub.get_dir()) / "checkpoints"

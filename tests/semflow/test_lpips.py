@@ -94,7 +94,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(Unavailable, match=r"--metrics.lpips-backbone FILE.*--metrics.download"):
         load_lpips("alex")
-    with pytest.raises(Unavailable, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         load_lpips("alex", weights=tmp_path / "gone.pth")
     other = tmp_path / "other.pth"
     torch.save(random_states("alex")[0], other)
