@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pipelines import config
 from pipelines.config import RayOptions
 from pipelines.corpora import Corpus
+from pipelines.corpora.truth import label_map
 from pipelines.latents import FORMAT
 from pipelines.masks import LabelMap
 from semflow import Palette, Perturbation, load_autoencoder, make_palette
@@ -95,11 +96,7 @@ class EncodeConfig:
 
     def labels(self) -> LabelMap:
         """What the values of the corpus's masks mean."""
-        corpus = self.corpus
-        return LabelMap(
-            classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
-            ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
-        )  # fmt: skip
+        return label_map(self.corpus)
 
 
 C = TypeVar("C", bound=EncodeConfig)

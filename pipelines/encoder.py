@@ -13,6 +13,7 @@ import torch
 from infra import storage
 from pipelines import config, pixels
 from pipelines.corpora import parts
+from pipelines.corpora.truth import read_mask
 from pipelines.encodeconfig import EncodeConfig
 from pipelines.latents import draw_column, parquet_bytes, to_table
 from semflow import Palette, load_autoencoder
@@ -23,7 +24,7 @@ class Decode:
     """A row of a listing to one row a view with pixels, or with an error."""
 
     def __init__(self, cfg: EncodeConfig, views: int) -> None:
-        self.cfg, self.views, self.labels = cfg, views, cfg.labels()
+        self.cfg, self.views = cfg, views
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The views of one pair."""
@@ -57,11 +58,7 @@ class Decode:
         Raises:
             BadInput: when one cannot be used, or went away after it was listed.
         """
-        if row["mask_part"].startswith("layers:"):
-            layers = parts.read_layers(row["mask"], row["mask_part"])
-            ids = self.labels.merge(layers, self.cfg.corpus.classes)
-        else:
-            ids = self.labels.read(parts.read(row["mask"], row["mask_part"]))
+        ids = read_mask(self.cfg.corpus, row["mask"], row["mask_part"])
         data = parts.read(row["image"], row["image_part"])
         return pixels.fit_photo(data, ids, resize=self.cfg.corpus.resize_photos), ids
 

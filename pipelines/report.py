@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
 from infra import storage, tracking
 from pipelines import pictures
+from pipelines.imagemetrics import DESCRIPTIONS
 from pipelines.pixels import png
 from semflow import Palette
 
@@ -30,6 +31,7 @@ def headline(result: dict[str, Any]) -> dict[str, float]:
         "segment_images_per_s": segmentation["images_per_s"],
         "synthesize_nfe": synthesis["nfe"],
         "synthesize_images_per_s": synthesis["images_per_s"],
+        **result["image_metrics"]["values"],
     }
 
 
@@ -60,10 +62,23 @@ def render(
     page = template("report.html").render(
         result=result,
         headline=headline(result),
+        metrics=metric_rows(result["image_metrics"]),
         classes=classes,
         pictures=embedded(images),
     )
     return page, images
+
+
+def metric_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Image metrics as a table shows them: ``{name, about, value, note}``."""
+    shown = {name: f"{value:.4g}" for name, value in found["values"].items()}
+    shown |= dict.fromkeys(found["unavailable"], "unavailable")
+    notes = found["notes"] | found["unavailable"]
+    return [
+        {"name": name, "about": DESCRIPTIONS.get(name, "Fréchet distance of other features"),
+         "value": value, "note": notes.get(name, "")}
+        for name, value in shown.items()
+    ]  # fmt: skip
 
 
 def embedded(images: dict[str, bytes]) -> dict[str, str]:

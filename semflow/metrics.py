@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,12 @@ class ConfusionMatrix:
     @property
     def miou(self) -> float:
         """Mean over the classes that occur in truth or prediction; NaN when nothing was scored."""
-        return float(self.iou.nanmean())
+        return self.mean_iou()
+
+    def mean_iou(self, without: Sequence[int] = ()) -> float:
+        """The same, with these classes left out of the mean; their pixels count for the others."""
+        kept = [c for c in range(self.num_classes) if c not in without]
+        return float(self.iou[kept].nanmean())
 
     @property
     def accuracy(self) -> float:

@@ -9,6 +9,7 @@ index.py       a CSV, JSONL or Parquet index of pairs
 tars.py        WebDataset shards
 tables.py      Parquet or Arrow files with image bytes, as Hugging Face datasets are stored
 parts.py     a place in a listing -> bytes
+truth.py     a place in a listing -> class ids
 """
 
 from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus

@@ -15,9 +15,12 @@ from pycocotools.mask import decode
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.label import LabelConfig, label
 from pipelines.labelling.tiled import TileOptions
+from pipelines.metricoptions import MetricOptions
 from pipelines.predictors import ModelOptions, SolverChoice
+from pipelines.synthesis.drafts import sample_seed
 from pipelines.synthesize import SynthesizeConfig, synthesize
 from semflow import SemFlow, segment_tiled
+from semflow.frechet import frechet_distance, pyramid_features
 from tests.pictures import encoded, scene
 
 
@@ -193,8 +196,12 @@ def test_synthesized_images_are_a_corpus(images):
     assert not bad
 
 
-def test_the_report_says_what_the_model_does(latents, model, tmp_path, ray_session):
-    cfg = EvaluateConfig(model=str(model), data=str(latents), output=str(tmp_path), pictures=2)
+def test_the_report_says_what_the_model_does(latents, model, corpus, tmp_path, ray_session):
+    photos = corpus / "images/val"
+    cfg = EvaluateConfig(
+        model=str(model), data=str(latents), output=str(tmp_path), pictures=2,
+        metrics=MetricOptions(compute=("frechet-pyramid",), real=str(photos)),
+    )  # fmt: skip
     result = evaluate(cfg)
     assert result["images"] == 6
     assert 0 <= result["segmentation"]["miou"] <= 1
@@ -209,10 +216,19 @@ def test_the_report_says_what_the_model_does(latents, model, tmp_path, ray_sessi
     from pipelines.latents import Rows, read_manifest
     from semflow import ConfusionMatrix
 
-    rows = Rows(read_manifest(str(latents)), "val", 6)
+    rows, semflow = Rows(read_manifest(str(latents)), "val", 6), SemFlow.load(model)
     confusion = ConfusionMatrix(3)
-    confusion.update(SemFlow.load(model).segment_latents(rows.x_0).ids, rows.ids)
+    confusion.update(semflow.segment_latents(rows.x_0).ids, rows.ids)
     assert result["segmentation"]["miou"] == pytest.approx(confusion.miou, abs=1e-3)
+    # And its images are compared with the photos that were named.
+    files = sorted(photos.iterdir())
+    small = [Image.open(file).resize((48, 32), Image.Resampling.BICUBIC) for file in files]
+    real = torch.from_numpy(np.stack([np.array(photo) for photo in small])).movedim(-1, 1)
+    made = semflow.synthesize(rows.ids, [sample_seed(0, name, 0) for name in rows.names]).images
+    expected = frechet_distance(pyramid_features(made), pyramid_features(real / 127.5 - 1))
+    found = result["image_metrics"]
+    assert found["real"] == f"photos of {photos}, resized to 48x32"
+    assert found["values"]["frechet_pyramid"] == pytest.approx(expected, rel=0.02)  # 8 bits
 
 
 def test_a_model_of_other_classes_is_refused(latents, model, tmp_path):

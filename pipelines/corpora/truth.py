@@ -1,0 +1,28 @@
+"""A corpus's true masks as class ids."""
+
+from __future__ import annotations
+
+from pipelines.corpora import parts
+from pipelines.corpora.corpus import Corpus
+from pipelines.masks import LabelMap
+from pipelines.pixels import Pixels
+
+
+def label_map(corpus: Corpus) -> LabelMap:
+    """What the values of the corpus's mask files mean."""
+    return LabelMap(
+        classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
+        ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
+    )  # fmt: skip
+
+
+def read_mask(corpus: Corpus, uri: str, part: str) -> Pixels:
+    """The mask at a place of the corpus's listing: uint8 ``[H, W]``, ignored pixels as 255.
+
+    Raises:
+        BadInput: when it cannot be used, or went away after it was listed.
+    """
+    labels = label_map(corpus)
+    if part.startswith("layers:"):
+        return labels.merge(parts.read_layers(uri, part), corpus.classes)
+    return labels.read(parts.read(uri, part))
