@@ -1,14 +1,20 @@
 """Presets: they parse, they teach, and what the paper's need holds for their numbers."""
 
+import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pipelines import config
 from pipelines.corpora.classes import with_classes
 from pipelines.encodeconfig import EncodeConfig
+from pipelines.evaluate import EvaluateConfig
+from pipelines.label import LabelConfig
 from pipelines.pixels import View, plan_views
 from pipelines.presets import ENCODE, TRAIN
+from pipelines.synthesize import SynthesizeConfig
 from pipelines.trainconfig import TrainConfig
 from semflow.velocity import SD15
 
@@ -31,6 +37,22 @@ def test_the_help_of_a_preset_has_the_way_to_a_model_and_the_list_one_line(name,
         with pytest.raises(SystemExit):
             config.parse(kind, "doc", presets, ["--help"])
         assert "python pipelines/" not in capsys.readouterr().out
+
+
+REPRODUCE = (Path(__file__).parents[2] / "docs/reproduce.md").read_text()
+JOBS = {
+    "encode": (EncodeConfig, ENCODE), "train": (TrainConfig, TRAIN), "label": (LabelConfig, None),
+    "synthesize": (SynthesizeConfig, None), "evaluate": (EvaluateConfig, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [REPRODUCE, *(ENCODE[name][0] for name in PAPER)])
+def test_every_command_of_a_recipe_is_one_that_our_parser_takes(text):
+    found = re.findall(r"^ *python pipelines/(\w+)\.py (.*)$", text.replace("\\\n", ""), re.M)
+    assert {"encode", "train", "label", "synthesize", "evaluate"} <= {job for job, _ in found}
+    for job, flags in found:
+        words = shlex.split(flags, comments=True)
+        config.parse(*(JOBS[job][0], None, JOBS[job][1]), [w for w in words if w != "preview"])
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
