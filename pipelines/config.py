@@ -46,13 +46,19 @@ def parse(
 ) -> T:
     """Read the command line into ``kind``; with presets, the first word chooses one.
 
-    ``doc`` is shown by ``--help``. A wrong value ends the program with what is wrong.
+    ``doc`` is shown by ``--help``; of what a preset says, its own ``--help`` shows all, and the
+    list of presets the first line. A wrong value ends the program with what is wrong.
     """
     options: dict[str, Any] = {"description": doc, "args": args}
     options["config"] = (tyro.conf.OmitSubcommandPrefixes,)
     try:
         if presets:
-            chosen: T = tyro.extras.overridable_config_cli(dict(presets), **options)
+            first = (sys.argv[1:] if args is None else args)[:1]
+            shown = {
+                name: (about if [name] == list(first) else about.partition("\n")[0], preset)
+                for name, (about, preset) in presets.items()
+            }
+            chosen: T = tyro.extras.overridable_config_cli(shown, **options)
             return chosen
         only: T = tyro.cli(kind, **options)
         return only

@@ -23,7 +23,6 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray.data
 
 from infra import storage, tracking
@@ -37,7 +36,6 @@ from pipelines.latents import (
     MANIFEST,
     QUARANTINE,
     Manifest,
-    Shard,
     Split,
     dataset_fingerprint,
     read_manifest,
@@ -81,7 +79,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
         for split, plan in plans.items():
             bad = listings[split].bad
             records = sharded.run(jobs[split], plan, already_bad=len(bad)).records
-            splits[split] = _split_of(records, plan.inputs, len(cfg.corpus.classes))
+            splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += sharded.quarantine_lines(records, bad)
         manifest = Manifest(
             uri=cfg.output, fingerprint=dataset_fingerprint(fingerprint, splits), recipe=how,
@@ -118,7 +116,7 @@ def _job(
     cfg: EncodeConfig, palette: Palette, split: str, pairs: int, fingerprint: str,
     how: dict[str, Any],
 ) -> sharded.ShardedJob:  # fmt: skip
-    views = cfg.views_of(split)
+    views, classes = cfg.views_of(split), len(cfg.corpus.classes)
     shards = max(1, -(-pairs * views // cfg.shard_rows))
 
     def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
@@ -129,28 +127,12 @@ def _job(
 
     return sharded.ShardedJob(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
-        compute=compute, write=WriteShard(cfg, fingerprint, how),
+        compute=compute,
+        write=WriteShard(cfg.output, cfg.row_group_rows, classes, fingerprint, how),
         inputs_per_shard=cfg.shard_rows // views,
         inputs_per_block=cfg.block_inputs(views), fanout=views,
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
-
-
-def _split_of(records: list[dict[str, Any]], inputs: int, classes: int) -> Split:
-    written = [record for record in records if "path" in record]
-    keys = ("path", "rows", "bytes", "sha256", "row_groups")
-    pixels_of = np.array([record["class_pixels"] for record in written] or [[0] * classes])
-    return Split(
-        inputs=inputs,
-        rows=sum(record["rows"] for record in written),
-        shards=tuple(
-            Shard(
-                **{key: record[key] for key in keys} | {"row_groups": tuple(record["row_groups"])}
-            )
-            for record in written
-        ),
-        class_pixels=tuple(pixels_of.sum(0).tolist()),
-    )
 
 
 def main() -> None:

@@ -135,14 +135,18 @@ def seed_of(*what: Any) -> int:
 class WriteShard:
     """Columns of a shard to a Parquet file; returns what the manifest says of it."""
 
-    def __init__(self, cfg: EncodeConfig, fingerprint: str, recipe: dict[str, Any]) -> None:
-        self.cfg, self.fingerprint, self.recipe = cfg, fingerprint, recipe
+    def __init__(
+        self, output: str, row_group_rows: int, classes: int, fingerprint: str,
+        recipe: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Args: the dataset's folder, how it is cut, how many classes, and what each file says."""
+        self.output, self.row_group_rows, self.classes = output, row_group_rows, classes
+        self.metadata = json.dumps({"fingerprint": fingerprint, "recipe": recipe})
 
     def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
-        metadata = json.dumps({"fingerprint": self.fingerprint, "recipe": self.recipe})
-        data, groups = parquet_bytes(to_table(columns, metadata), self.cfg.row_group_rows)
+        data, groups = parquet_bytes(to_table(columns, self.metadata), self.row_group_rows)
         path = f"{shard}.parquet"
-        storage.write_bytes(storage.join(self.cfg.output, path), data)
+        storage.write_bytes(storage.join(self.output, path), data)
         pixel_counts = np.zeros(256, np.int64)
         for mask in columns["mask"]:
             pixel_counts += np.bincount(mask.ravel(), minlength=256)
@@ -152,5 +156,5 @@ class WriteShard:
             "bytes": len(data),
             "sha256": storage.digest(data),
             "row_groups": groups,
-            "class_pixels": pixel_counts[: len(self.cfg.corpus.classes)].tolist(),
+            "class_pixels": pixel_counts[: self.classes].tolist(),
         }

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -62,6 +62,22 @@ class Split:
     shards: tuple[Shard, ...]
     class_pixels: tuple[int, ...]
     """Pixels of each class over all views."""
+
+    @classmethod
+    def of(cls, records: Sequence[Mapping[str, Any]], inputs: int, classes: int) -> Split:
+        """From what was remembered of each shard that was written, in order."""
+        written = [record for record in records if "path" in record]
+        keys = ("path", "rows", "bytes", "sha256")
+        pixels = np.array([record["class_pixels"] for record in written] or [[0] * classes])
+        return cls(
+            inputs=inputs,
+            rows=sum(record["rows"] for record in written),
+            shards=tuple(
+                Shard(row_groups=tuple(record["row_groups"]), **{key: record[key] for key in keys})
+                for record in written
+            ),
+            class_pixels=tuple(pixels.sum(0).tolist()),
+        )
 
 
 @dataclass(frozen=True)

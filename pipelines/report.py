@@ -97,7 +97,8 @@ def publish(run: tracking.Run, output: str, page: str, images: dict[str, bytes])
 
 def template(name: str, folder: Path = Path(__file__).parent) -> Template:
     """One of the pages in ``folder``; what it shows of users' data is escaped."""
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=select_autoescape())
+    where = FileSystemLoader([folder, Path(__file__).parent])  # style.html is here
+    environment = Environment(loader=where, autoescape=select_autoescape())
     return environment.get_template(name)
 
 

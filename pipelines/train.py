@@ -43,6 +43,12 @@ def check(cfg: TrainConfig, manifest: Manifest) -> None:
     """
     if not manifest.split("train").rows:
         raise ValueError(f"{cfg.data} has no rows to train on")
+    if cfg.online_masks and "coupling" in manifest.recipe:
+        raise ValueError(
+            f"{cfg.data} holds couplings: each image belongs to the one mask that a flow connects "
+            "it with, and a mask that is perturbed and encoded afresh would be another. Train with "
+            "--no-online-masks"
+        )
     if cfg.objective.anchor_weight and manifest.recipe["autoencoder"]["stochastic"]:
         print("note: --objective.anchor-weight decodes the predicted mask at every step")
     if note := last_note(cfg.output):

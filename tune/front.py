@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.scores import Difference, Scored, compare
 from tune.candidates import Candidate, Direction
-from tune.scores import Difference, Scored, compare
 
 OBJECTIVES: dict[Direction, dict[str, int]] = {
     "segment": {"miou": 1, "nfe": -1},

@@ -8,9 +8,9 @@ from typing import Any
 
 from ray import tune
 
+from pipelines.scores import Scored
 from tune.candidates import Candidate
 from tune.front import OBJECTIVES, dominates
-from tune.scores import Scored
 from tune.trial import recall
 
 

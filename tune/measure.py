@@ -6,15 +6,12 @@ from typing import Any
 
 import torch
 
+from pipelines.judging import Direction, followed
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
-from pipelines.synthesis.drafts import sample_seed
 from semflow import Solver
-from semflow.curvature import Curvature, fit_grid, follow
-from tune.candidates import Direction, grid_name
-
-REFERENCE = 16
-"""Steps of Heun's method that stand for the exact way."""
+from semflow.curvature import Curvature, fit_grid
+from tune.candidates import grid_name
 
 
 @torch.inference_mode()
@@ -33,15 +30,7 @@ def measure(
     net = load_model(model)
     manifest = read_manifest(data)
     rows = Rows(manifest, split, samples, skip=max(0, manifest.split(split).rows - samples))
-    if direction == "segment":
-        x, ends = net.path.depart(rows.x_0.to(net.device), 0.0), (0.0, 1.0)
-    else:
-        seeds = [sample_seed(0, name, 0) for name in rows.names]
-        pictures = net.defaults.perturbation.apply(net.palette.encode(rows.ids), seeds)
-        x_1 = net.autoencoder.encode(pictures.to(net.device)).mean.float()
-        x, ends = net.path.depart(x_1, 1.0, seeds), (1.0, 0.0)
-
-    way = follow(net.field, x, *ends, steps=REFERENCE)
+    way = followed(net, rows.names, rows.x_0, rows.ids, direction)
     curvature = Curvature.of(way)
     times, turning = curvature.by_time
     fitted = {

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
 
+from pipelines.plots import BLUE, GREEN, GREY, RED, plt, png
 from pipelines.report import embedded, template
+from pipelines.scores import signed
 from semflow import Palette
 from tune.front import pareto
 
-BLUE, GREY, RED, GREEN = "#4a7bd0", "#a8a8a8", "#c44e52", "#2f8f5b"
 TITLES = {
     "segment": "Masks from photos", "synthesize": "Photos from masks",
     "perturb": "Many photos from a mask",
@@ -87,11 +83,6 @@ def sentence(direction: str, choice: dict[str, Any]) -> str:
             f"{one['diversity']:.3f}, {signed(gap['diversity'])}"
         )
     return text
-
-
-def signed(gap: dict[str, float]) -> str:
-    """A difference and its interval."""
-    return f"{gap['value']:+.3f} (95 %: {gap['low']:+.3f} to {gap['high']:+.3f})"
 
 
 def draw_front(
@@ -174,14 +165,3 @@ def draw_curvature(flow: dict[str, Any]) -> bytes:
         axis.set_ylim(bottom=0)
     axes[0].legend(fontsize=8)
     return png(figure)
-
-
-def png(figure: Any) -> bytes:
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.2)
-    buffer = io.BytesIO()
-    figure.tight_layout()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()

@@ -23,10 +23,11 @@ import ray
 from ray import tune
 
 from infra import storage, tracking
-from pipelines import config, raydata, settings, sharded
+from pipelines import config, judging, raydata, settings, sharded
 from pipelines.config import RayOptions, UserError
 from pipelines.latents import read_manifest
 from pipelines.report import publish
+from pipelines.scores import Scored
 from pipelines.settings import Settings
 from semflow import Palette, Solver
 from semflow.sampler import Defaults
@@ -38,7 +39,6 @@ from tune.front import Choice, choose
 from tune.hopeless import Hopeless, settled
 from tune.measure import measure
 from tune.nested import Nested, last_line, reason
-from tune.scores import Scored
 from tune.trial import SolverTrial, recall
 
 TUNE, SETTINGS, SUMMARY, CURVATURE = "tune", "settings.json", "search.json", "curvature.json"
@@ -200,7 +200,7 @@ def measured(cfg: SearchSolverConfig) -> dict[str, Any]:
     """Straightness of the flow by time and direction, and learned grids; once a search."""
     where = storage.join(cfg.output, CURVATURE)
     if not storage.exists(where):
-        directions: list[Direction] = ["segment", "synthesize"]
+        directions: list[judging.Direction] = ["segment", "synthesize"]
         wanted = {
             direction: learnable(cfg.solvers, cfg.max_nfe)
             if cfg.direction in ("both", direction)

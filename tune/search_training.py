@@ -33,13 +33,13 @@ from pipelines.latents import read_manifest
 from pipelines.model import MODEL
 from pipelines.presets import TRAIN
 from pipelines.report import publish
+from pipelines.scores import compare
 from pipelines.train import resources, train
 from pipelines.trainconfig import TrainConfig
 from semflow.sampler import INDEX
 from tune import space, trainreport
 from tune.fit import fit
 from tune.nested import last_line, reason
-from tune.scores import compare
 from tune.space import Dimension
 from tune.traintrial import WHOLE, score_model, train_trial, trial_output
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from pipelines.plots import BLUE, GREY, RED, plt, png
 from pipelines.report import embedded, template
+from pipelines.scores import signed
 from tune import space
-from tune.report import BLUE, GREY, RED, png, signed
 
 
 def sentence(result: dict[str, Any]) -> str:

@@ -15,13 +15,13 @@ from ray.util.queue import Empty, Queue
 
 from infra import storage
 from pipelines import config
+from pipelines.judging import segmented
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
+from pipelines.scores import Scored, joined
 from pipelines.train import train
 from pipelines.trainconfig import TrainConfig
 from tune import space
-from tune.scores import Scored
-from tune.trial import joined, segmented
 
 WHOLE = "whole"
 """What Tune is told when a training came to its end."""

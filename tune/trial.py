@@ -6,24 +6,19 @@ still in memory.
 
 from __future__ import annotations
 
-import time
 import zipfile
 from typing import Any
 
-import numpy as np
 import torch
 from ray import tune
-from torch import Tensor
 
 from infra import storage
 from pipelines import config
+from pipelines.judging import segmented, synthesized
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
-from pipelines.synthesis.drafts import sample_seed
-from semflow import ConfusionMatrix, SemFlow, Solver
-from semflow.frechet import pyramid_features
+from pipelines.scores import Scored, joined
 from tune.candidates import Candidate
-from tune.scores import Scored
 
 TRIALS = "trials"
 """Below a search's output: what each candidate found, sample by sample."""
@@ -103,55 +98,7 @@ class SolverTrial(tune.Trainable):
         ids = self.rows.ids[batch]
         if candidate.direction == "segment":
             return segmented(model, self.rows.x_0[batch], ids, candidate.solver)
-        made = []
-        started = time.perf_counter()
-        for draw in (0, 1):
-            seeds = [sample_seed(0, name, draw) for name in self.rows.names[batch]]
-            made.append(
-                model.synthesize(
-                    ids, seeds, solver=candidate.solver, perturbation=candidate.perturbation
-                )
-            )
-        seconds = (time.perf_counter() - started) / 2
-        counts = np.add(
-            *(confusions(model.segment(one.images).ids, ids, len(model.palette)) for one in made)
-        )
-        one, other = (result.images.float().cpu() for result in made)
-        photos = model.autoencoder.decode(self.rows.x_0[batch].to(model.device)).clamp(-1, 1)
-        return Scored(
-            counts, float(made[0].nfe), seconds / len(ids),
-            features=pyramid_features(one).numpy(),
-            real=pyramid_features(photos.float().cpu()).numpy(),
-            diversity=(one - other).square().mean((1, 2, 3)).sqrt().numpy(),
+        return synthesized(
+            model, self.rows.names[batch], self.rows.x_0[batch], ids, candidate.solver,
+            candidate.perturbation,
         )  # fmt: skip
-
-
-def segmented(model: SemFlow, x_0: Tensor, ids: Tensor, solver: Solver | None) -> Scored:
-    """Photos' latents ``[B, C, h, w]`` against their masks ``[B, H, W]``."""
-    started = time.perf_counter()
-    result = model.segment_latents(x_0, solver)
-    seconds = time.perf_counter() - started
-    counts = confusions(result.ids, ids, len(model.palette))
-    return Scored(counts, float(result.nfe), seconds / len(ids))
-
-
-def joined(parts: list[Scored]) -> Scored:
-    """Batches as one; evaluations and seconds are means over samples."""
-    sizes = np.array([len(part) for part in parts])
-
-    def mean(name: str) -> float:
-        return float(np.average([getattr(part, name) for part in parts], weights=sizes))
-
-    stacked = {name: np.concatenate([getattr(part, name) for part in parts])
-               for name in ("confusion", "features", "real", "diversity")}  # fmt: skip
-    return Scored(nfe=mean("nfe"), seconds=mean("seconds"), **stacked)
-
-
-def confusions(predicted: Tensor, truth: Tensor, classes: int) -> np.ndarray[Any, Any]:
-    """A confusion matrix for each sample: ``[N, K, K + 1]``."""
-    found = []
-    for one, other in zip(predicted.cpu(), truth, strict=True):
-        matrix = ConfusionMatrix(classes)
-        matrix.update(one, other)
-        found.append(matrix.counts.numpy())
-    return np.stack(found)

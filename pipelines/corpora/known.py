@@ -26,7 +26,7 @@ KNOWN: dict[str, tuple[str, Corpus]] = {
             licence="Cityscapes: research and teaching only, no redistribution; see its terms",
         ),
     ),
-    "celebamask-hq": (
+    "celebamask": (
         "CelebAMask-HQ as the released SemFlow has it: merged masks, lists in metas/.",
         Corpus(
             images="CelebA-512-img/{id}.*",
@@ -37,7 +37,7 @@ KNOWN: dict[str, tuple[str, Corpus]] = {
             licence="CelebAMask-HQ: non-commercial research only",
         ),
     ),
-    "celebamask-hq-parts": (
+    "celebamask-parts": (
         "CelebAMask-HQ as handed out: photos of 1024, a mask of 512 for each part of a face.",
         Corpus(
             images="CelebA-HQ-img/{id}.jpg",
@@ -49,7 +49,7 @@ KNOWN: dict[str, tuple[str, Corpus]] = {
             licence="CelebAMask-HQ: non-commercial research only",
         ),
     ),
-    "coco-stuff": (
+    "cocostuff": (
         "COCO-Stuff: train2017, val2017 and the pixel maps of 171 classes.",
         Corpus(
             images="{split}/{id}.jpg",

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 
 from pipelines import settings
 from pipelines.label import LabelConfig, label
+from pipelines.scores import Scored
 from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
 from semflow.sampler import Defaults
 from tests.pictures import CLASSES, encoded, scene
-from tune.scores import Scored
 from tune.search_solver import SearchSolverConfig, search
 
 ROOT = Path(__file__).parents[2]

@@ -70,7 +70,7 @@ def test_celebamask_hq_merged(tmp_path):
         put(tmp_path, f"CelebAMask-HQ-mergemask/{number}.png", encoded(values(0, 1, 18)))
     put(tmp_path, "metas/train.txt", b"0.jpg\n27.jpg\n99.jpg\n")
     put(tmp_path, "metas/val.txt", b"1\n")
-    corpus = KNOWN["celebamask-hq"][1]
+    corpus = KNOWN["celebamask"][1]
     seen, bad = read(corpus, tmp_path, "train")
     assert seen == {"0": [0, 1, 18], "27": [0, 1, 18]}
     assert bad == ["listed, not there"]
@@ -87,7 +87,7 @@ def test_celebamask_hq_as_handed_out(tmp_path):
     put(tmp_path, f"{folder}/02012_skin.png", encoded(np.stack([face] * 3, -1)))
     put(tmp_path, f"{folder}/02012_l_eye.png", encoded(eye))
     put(tmp_path, "metas/train.txt", b"2012\n")
-    seen, bad = read(KNOWN["celebamask-hq-parts"][1], tmp_path, "train")
+    seen, bad = read(KNOWN["celebamask-parts"][1], tmp_path, "train")
     assert seen == {"2012": [0, 1, 4]}
     assert not bad
 
@@ -97,7 +97,7 @@ def test_coco_stuff(tmp_path):
     put(tmp_path, f"train2017/{name}.jpg", encoded(IMAGE, "JPEG"))
     put(tmp_path, f"annotations/train2017/{name}.png", encoded(values(0, 12, 91, 181, 255)))
     put(tmp_path, "annotations/instances_train2017.json", b"{}")
-    corpus = with_classes(KNOWN["coco-stuff"][1])
+    corpus = with_classes(KNOWN["cocostuff"][1])
     assert len(corpus.classes) == 171
     seen, bad = read(corpus, tmp_path, "train")
     names = [corpus.classes[c] for c in seen[name][:-1]]

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from pipelines.scores import Scored
 from semflow import Perturbation, Solver, make_palette
 from tune.candidates import Candidate, learnable, perturbations, solvers
 from tune.front import choose, dominates, pareto
 from tune.hopeless import Hopeless, settled
-from tune.scores import Scored
 from tune.trial import trial_file
 
 OWN = Perturbation()

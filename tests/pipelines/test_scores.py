@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.judging import confusions
+from pipelines.scores import Scored, compare, joined, resamples
 from semflow import ConfusionMatrix
-from tune.scores import Scored, compare, resamples
-from tune.trial import confusions, joined
 
 
 def scored(seed, n=40, right=0.7, **options):

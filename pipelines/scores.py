@@ -1,12 +1,13 @@
-"""What trials are judged by, with the uncertainty that comes from the choice of samples.
+"""What models and ways to solve are judged by, with the uncertainty of the choice of samples.
 
-Everything is computed from one value a sample, so that two trials on the same samples can be
-compared sample by sample.
+Everything is computed from one value a sample, so that two models, or two trials of a search, can
+be compared sample by sample where they saw the same ones.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ FEW_RESAMPLES = 40
 
 @dataclass
 class Scored:
-    """What a trial found, sample by sample: N samples, K classes, F features."""
+    """What was found, sample by sample: N samples, K classes, F features."""
 
     confusion: NDArray[Any]  # [N, K, K + 1]
     nfe: float = 0.0  # evaluations a sample
@@ -37,7 +38,7 @@ class Scored:
         return len(self.confusion)
 
     def first(self, n: int) -> Scored:
-        """What it had found after ``n`` samples."""
+        """What had been found after ``n`` samples."""
         return Scored(self.confusion[:n], self.nfe, self.seconds, self.features[:n],
                       self.real[:n], self.diversity[:n])  # fmt: skip
 
@@ -52,11 +53,11 @@ class Scored:
             return np.asarray(np.nanmean(np.where(union > 0, hit / union, np.nan), 1))
 
     def frechet(self, index: NDArray[Any] | None = None) -> float:
-        """Distance of the images' features to the photos'; NaN for a trial without images."""
+        """Distance of the images' features to the photos'; NaN where no images were made."""
         if len(self.features) < 2:
             return float("nan")
         rows = slice(None) if index is None else index
-        return frechet_distance(torch.from_numpy(self.features[rows]), torch.from_numpy(self.real))
+        return frechet_distance(torch.tensor(self.features[rows]), torch.tensor(self.real))
 
     def summary(self) -> dict[str, float]:
         """The figures, with standard errors."""
@@ -86,14 +87,26 @@ class Scored:
         return cls(**arrays)
 
 
+def joined(parts: Sequence[Scored]) -> Scored:
+    """Batches as one; evaluations and seconds are means over samples."""
+    sizes = np.array([len(part) for part in parts])
+
+    def mean(name: str) -> float:
+        return float(np.average([getattr(part, name) for part in parts], weights=sizes))
+
+    stacked = {name: np.concatenate([getattr(part, name) for part in parts])
+               for name in ("confusion", "features", "real", "diversity")}  # fmt: skip
+    return Scored(nfe=mean("nfe"), seconds=mean("seconds"), **stacked)
+
+
 def resamples(n: int, times: int) -> NDArray[Any]:
-    """Bootstrap weights ``[times, n]``: how often each sample is drawn, alike for all trials."""
+    """Bootstrap weights ``[times, n]``: how often each sample is drawn, always alike."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=times).astype(float)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a trial from another on the same samples: the estimate, and its 95 % interval."""
+    """Of one from another on the same samples: the estimate, and its 95 % interval."""
 
     value: float
     low: float
@@ -103,6 +116,11 @@ class Difference:
     def of(cls, value: float, drawn: NDArray[Any]) -> Difference:
         low, high = np.percentile(drawn, [2.5, 97.5])
         return cls(float(value), float(low), float(high))
+
+
+def signed(gap: Mapping[str, float]) -> str:
+    """A difference and its interval, as a page or a line says it."""
+    return f"{gap['value']:+.3f} (95 %: {gap['low']:+.3f} to {gap['high']:+.3f})"
 
 
 def compare(one: Scored, other: Scored) -> dict[str, Difference]:

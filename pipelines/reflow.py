@@ -1,0 +1,216 @@
+r"""Straighten a trained flow: couple rows by it, train again on these pairs, compare.
+
+    python pipelines/reflow.py digits --model out/run/model --data out/latents \
+        --output out/reflow --train.steps 500
+
+follows the model's flow from masks to images (--direction synthesize), from photos to masks
+(segment), or half of each (both), trains from the model on what it connected, as the preset
+(the first word) trains, and says what that did: straightness, mIoU, agreement and Frechet distance
+at few steps and at many, before and after. Writes OUTPUT/couplings (a latent dataset), OUTPUT/run
+with the straightened model/, OUTPUT/reflow.json and OUTPUT/report.html. Stopped at any moment, the
+same command goes on where it was. docs/reflow.md has more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+
+from infra import storage, tracking
+from pipelines import config, pictures, raydata, reflowreport
+from pipelines.config import RayOptions
+from pipelines.coupler import CouplingOptions
+from pipelines.couplings import make_couplings
+from pipelines.judging import Direction, followed, segmented, synthesized
+from pipelines.latents import Rows, read_manifest
+from pipelines.predictors import ModelOptions, load_model
+from pipelines.report import publish
+from pipelines.scores import Scored, compare, joined
+from pipelines.settings import read_model_index
+from pipelines.train import train
+from pipelines.trainconfig import TrainConfig
+from semflow import Palette, Solver
+from semflow.curvature import Curvature
+
+SUMMARY, COUPLINGS, RUN = "reflow.json", "couplings", "run"
+DIRECTIONS: tuple[Direction, ...] = ("segment", "synthesize")
+SHOWN = 4
+"""Rows of the pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReflowConfig(CouplingOptions):
+    """What to straighten, and how."""
+
+    model: str = "out/run/model"
+    """Folder or URI of the trained model."""
+    data: str = "out/latents"
+    """Latent dataset that it was trained on: folder or URI. For a second reflow, still this one,
+    with the model of the first."""
+    output: str = "out/reflow"
+    """Folder or URI of all that comes of it."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training on the couplings, from the model's weights. Its data, output, init and online
+    masks are this job's to say."""
+    judge_rows: int = 256
+    """Rows of the validation split on which both models are judged, from the first."""
+    judge_steps: tuple[int, ...] = (1, 2, 4, 25)
+    """Steps of Euler at which they are judged."""
+    overwrite: bool = False
+    """Remove what is at the output first."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.judge_rows < 2 or not self.judge_steps or min(self.judge_steps) < 1:
+            raise ValueError("--judge-rows is at least 2, --judge-steps name one or more steps")
+
+
+class Judged(NamedTuple):
+    """What a model did on the rows, by direction and, within it, number of steps."""
+
+    straightness: dict[Direction, float]
+    scores: dict[Direction, dict[int, Scored]]
+    tiles: dict[Direction, dict[int, Any]]  # uint8 [SHOWN, H, W, 3]: masks, images
+
+
+@torch.inference_mode()
+def judge(
+    model: str, before: str, data: str, rows: int, steps: tuple[int, ...], options: ModelOptions
+) -> Judged:
+    """Judge ``model`` on the first rows that training validates on.
+
+    Its images are segmented by ``before``, so that two models' images have one judge.
+    """
+    manifest = read_manifest(data)
+    net, judge = load_model(model, options), load_model(before, options)
+    found = Rows(manifest, manifest.judged, rows)
+    parts = [slice(i, i + options.batch_size) for i in range(0, len(found), options.batch_size)]
+    result = Judged({}, {way: {} for way in DIRECTIONS}, {way: {} for way in DIRECTIONS})
+    for way in DIRECTIONS:
+        measured = [
+            Curvature.of(followed(net, found.names[p], found.x_0[p], found.ids[p], way))
+            for p in parts
+        ]
+        result.straightness[way] = sum(measured[1:], measured[0]).straightness
+    x_0, ids, seeds = found.x_0[:SHOWN], found.ids[:SHOWN], range(SHOWN)
+    for count in steps:
+        solver = Solver(steps=count)
+        result.scores["segment"][count] = joined(
+            [segmented(net, found.x_0[p], found.ids[p], solver) for p in parts]
+        )
+        result.scores["synthesize"][count] = joined(
+            [
+                synthesized(net, found.names[p], found.x_0[p], found.ids[p], solver, judge=judge)
+                for p in parts
+            ]
+        )
+        masks = net.segment_latents(x_0, solver).ids.cpu()
+        images = net.synthesize(ids, seeds[: len(ids)], solver=solver).images
+        result.tiles["segment"][count] = np.stack(
+            [pictures.colours(mask, net.palette) for mask in masks]
+        )
+        result.tiles["synthesize"][count] = np.stack([pictures.to_uint8(one) for one in images])
+    return result
+
+
+def reflow(cfg: ReflowConfig) -> dict[str, Any]:
+    """Run the job; returns the summary, which is also written.
+
+    Raises:
+        ValueError: when model and data do not fit, or the output holds other work.
+        UserError: when the training diverged, was asked to stop, or failed too often.
+    """
+    if cfg.overwrite:
+        storage.remove(cfg.output)
+    params, where = config.to_dict(cfg), storage.join(cfg.output, SUMMARY)
+    if storage.exists(where) and (done := storage.read_json(where))["config"] == params:
+        print(f"{cfg.output} is finished: nothing to do")
+        return dict(done)
+    manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
+    couplings = storage.join(cfg.output, COUPLINGS)
+    with tracking.run("reflow", cfg.output, config.flatten(params)) as run:
+        run.dataset(cfg.data, manifest.fingerprint)
+        coupled = make_couplings(
+            cfg.model, cfg.data, couplings, cfg, gpus=cfg.ray.gpus_per_actor, overwrite=False
+        )
+        again = replace(
+            cfg.train, data=couplings, output=storage.join(cfg.output, RUN), init=cfg.model,
+            online_masks=False,
+        )  # fmt: skip
+        straightened = train(again, parent=run.handle.run_id if run.handle else None)
+        before, after = judged(cfg, [cfg.model, straightened])
+        result = conclude(before, after) | {
+            "fingerprint": coupled.fingerprint, "coupling": coupled.recipe["coupling"],
+            "couplings": coupled.splits["train"].rows, "reflowed": straightened,
+            "rows": len(before.scores["segment"][cfg.judge_steps[0]]), "split": manifest.judged,
+            "provenance": index["provenance"], "config": params,
+        }  # fmt: skip
+        palette = Palette.from_json(index["palette"])
+        truth = Rows(manifest, manifest.judged, SHOWN)
+        masks = np.stack([pictures.colours(mask, palette) for mask in truth.ids])
+        page, images = reflowreport.render(result, masks, before.tiles, after.tiles)
+        publish(run, cfg.output, page, images)
+        storage.write_json(where, result)
+        run.artifact_json(SUMMARY, result)
+        run.metrics(reflowreport.headline(result))
+    return result
+
+
+def judged(cfg: ReflowConfig, models: list[str]) -> list[Judged]:
+    """Both models judged side by side, each on a GPU of its own where there are any."""
+    print("judging the flow before and after", flush=True)
+    task = ray.remote(judge).options(num_cpus=1, num_gpus=min(1, cfg.ray.gpus_per_actor))
+    return ray.get(
+        [
+            task.remote(model, cfg.model, cfg.data, cfg.judge_rows, cfg.judge_steps, cfg.actors)
+            for model in models
+        ]
+    )
+
+
+def conclude(before: Judged, after: Judged) -> dict[str, Any]:
+    """Both models' figures, and how they differ sample by sample."""
+    return {
+        "straightness": {
+            way: {"before": before.straightness[way], "after": after.straightness[way]}
+            for way in DIRECTIONS
+        },
+        "scores": {
+            way: {
+                str(steps): {
+                    "before": one.summary(),
+                    "after": after.scores[way][steps].summary(),
+                    "difference": {
+                        name: asdict(gap)
+                        for name, gap in compare(after.scores[way][steps], one).items()
+                    },
+                }
+                for steps, one in before.scores[way].items()
+            }
+            for way in DIRECTIONS
+        },
+    }
+
+
+def main() -> None:
+    from pipelines.presets import TRAIN
+
+    presets = {
+        name: (about, ReflowConfig(train=train, ray=train.ray))
+        for name, (about, train) in TRAIN.items()
+    }
+    cfg = config.parse(ReflowConfig, __doc__, presets)
+    cfg = config.absolute_paths(cfg, "model", "data", "output")
+    raydata.init(cfg.ray.address, training=True)
+    result = reflow(cfg)
+    print("\n".join(reflowreport.sentences(result)))
+    print(f"the report: {storage.join(cfg.output, 'report.html')}\nthe model: {result['reflowed']}")
+
+
+if __name__ == "__main__":
+    config.exit_on_error(main)
