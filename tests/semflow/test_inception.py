@@ -59,7 +59,7 @@ def test_a_file_of_the_cache_may_have_another_name(published, tmp_path):
 
 def test_code_in_a_file_of_weights_is_not_run(published):
     with published.open("wb") as file:
-        pickle.dump({"w": Path("x")}, file)
+        pickle.dump({"w": Path("x")}, file, protocol=2)
     with pytest.raises(pickle.UnpicklingError):
         of(published).find(published)
 

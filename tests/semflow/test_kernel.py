@@ -10,6 +10,7 @@ def features(n, seed, shift=0.0, dims=6):
     return torch.randn(n, dims, generator=torch.Generator().manual_seed(seed)) + shift
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel")  # that it keeps the features
 def test_it_is_torchmetrics_kernel_inception_distance_of_the_same_network():
     kid = pytest.importorskip("torchmetrics.image.kid", exc_type=ImportError)
     generator = torch.Generator().manual_seed(1)
