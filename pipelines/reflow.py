@@ -197,14 +197,18 @@ def conclude(before: Judged, after: Judged) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def presets() -> dict[str, tuple[str, ReflowConfig]]:
+    """A preset of training, on the couplings."""
     from pipelines.presets import TRAIN
 
-    presets = {
+    return {
         name: (about, ReflowConfig(train=train, ray=train.ray))
         for name, (about, train) in TRAIN.items()
     }
-    cfg = config.parse(ReflowConfig, __doc__, presets)
+
+
+def main() -> None:
+    cfg = config.parse(ReflowConfig, __doc__, presets())
     cfg = config.absolute_paths(cfg, "model", "data", "output")
     raydata.init(cfg.ray.address, training=True)
     result = reflow(cfg)

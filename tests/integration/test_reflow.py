@@ -60,13 +60,13 @@ def test_each_coupling_is_the_models_way_from_its_row_of_the_data(reflowed, late
     for row in rows_of(Path(cfg.output) / "couplings"):
         origin = source[row["id"], row["view"]]
         assert np.array_equal(row["mask"], origin["mask"])
-        image, mask = (torch.from_numpy(row[c])[None] for c in ("image_mean", "mask_draw_0"))
+        image, mask = (torch.tensor(row[c])[None] for c in ("image_mean", "mask_draw_0"))
         if row["direction"] == "segment":
             assert np.array_equal(row["image_mean"], origin["image_mean"])
             assert row["seed"] == -1
             start, end, ends = image, mask, (0.0, 1.0)
         else:
-            picture = net.palette.encode(torch.from_numpy(row["mask"])[None])
+            picture = net.palette.encode(torch.tensor(row["mask"])[None])
             start = net.autoencoder.encode(perturbation.apply(picture, [int(row["seed"])])).mean
             assert torch.equal(start.half(), mask)
             end, ends = image, (1.0, 0.0)

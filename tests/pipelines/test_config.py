@@ -9,6 +9,7 @@ from pipelines.evaluate import EvaluateConfig
 from pipelines.label import LabelConfig
 from pipelines.predictors import SolverChoice
 from pipelines.presets import ENCODE, TRAIN
+from pipelines.reflow import ReflowConfig, presets
 from pipelines.synthesize import SynthesizeConfig
 from pipelines.trainconfig import TrainConfig
 from semflow import Solver
@@ -45,13 +46,13 @@ def test_a_typo_is_answered_with_the_right_name(capsys):
 
 
 @pytest.mark.parametrize(
-    ("kind", "presets"),
+    ("kind", "named"),
     [(EncodeConfig, ENCODE), (TrainConfig, TRAIN), (LabelConfig, None), (SynthesizeConfig, None),
-     (EvaluateConfig, None)],
+     (EvaluateConfig, None), (ReflowConfig, presets())],
 )  # fmt: skip
-def test_every_option_is_explained_in_the_help(kind, presets, capsys):
+def test_every_option_is_explained_in_the_help(kind, named, capsys):
     with pytest.raises(SystemExit):
-        config.parse(kind, "doc", presets, [*([next(iter(presets))] if presets else []), "--help"])
+        config.parse(kind, "doc", named, [*([next(iter(named))] if named else []), "--help"])
     text = capsys.readouterr().out
     assert len(text) > 1500
     for field in kind.__dataclass_fields__.values():
