@@ -86,7 +86,7 @@ def bare(cfg: TrainConfig, threads: int | None) -> Iterator[float]:
             x_1 = autoencoder.encode(pictures).mean.float()
         else:
             x_1 = batch["x_1"].float()
-        sample = cfg.flow.sample(batch["x_0"].float(), x_1, cfg.flow.times(batch["uniform"]))
+        sample = cfg.path.sample(batch["x_0"].float(), x_1, cfg.path.times(batch["uniform"]))
         loss = cfg.objective(
             velocity(sample.x_t, sample.t), sample, flow=cfg.path, ids=batch["ids"],
             palette=palette, autoencoder=autoencoder, class_weights=weights,
