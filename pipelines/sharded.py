@@ -207,7 +207,9 @@ def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -
         return
     # Order is what makes a bundle of the last stage exactly one shard.
     with raydata.ordered():
-        numbers = ray.data.range(len(todo), override_num_blocks=len(todo))
+        # From items: the tasks of a range, one a shard, came before the first write.
+        items = [{"id": n} for n in range(len(todo))]
+        numbers = ray.data.from_items(items, override_num_blocks=len(todo))
         decoded = numbers.map_batches(_Decode(job, planned, part, todo), batch_size=1)
         # One task a shard, which hands on its blocks as they are ready. The two become one stage
         # only while both take what Ray gives by default; as a stage of its own, the repartition
