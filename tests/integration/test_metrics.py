@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ray import cloudpickle
 
 from pipelines.config import UserError
 from pipelines.corpora import Corpus
@@ -20,6 +21,7 @@ from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix, SemFlow
 from semflow.frechet import Gaussian
 from semflow.kernel import kernel_distance
+from tests import standins
 from tests.pictures import CLASSES, encoded, scene
 from tests.runs import logged
 from tests.standins import Shades
@@ -32,6 +34,7 @@ def to_bytes(images):
 @pytest.fixture(scope="module")
 def evaluated(latents, model, tmp_path_factory):
     """By one actor, and by two."""
+    cloudpickle.register_pickle_by_value(standins)  # the workers do not know tests/
     found = {}
     for actors in (1, 2):
         cfg = EvaluateConfig(
@@ -42,6 +45,7 @@ def evaluated(latents, model, tmp_path_factory):
         )  # fmt: skip
         networks = Networks({"inception": Shades(), "shades": Shades()}, None, {"lpips": "why"})
         found[actors] = cfg, evaluate(cfg, networks)["image_metrics"]
+    cloudpickle.unregister_pickle_by_value(standins)
     return found
 
 
