@@ -67,10 +67,8 @@ def couple(
         if direction == "segment":
             x_0 = x_0.to(model.device)
             return x_0.cpu().float(), model.flow(x_0, 0.0, 1.0, solver).x.cpu()
-        pictures = model.palette.encode(ids)
-        if direction == "synthesize":
-            pictures = perturbation.apply(pictures, seeds)
-        x_1 = model.autoencoder.encode(pictures.to(model.device)).mean.float()
+        drawn = seeds if direction == "synthesize" else None
+        x_1 = model.encode_masks(ids, drawn, perturbation).float()
         if direction == KEPT:
             return x_0.float(), x_1.cpu()
         return model.flow(x_1, 1.0, 0.0, solver).x.cpu(), x_1.cpu()

@@ -84,8 +84,7 @@ def followed(
         start = model.path.depart(x_0.to(model.device), 0.0)
         return follow(model.field, start, 0.0, 1.0, steps=REFERENCE)
     seeds = [sample_seed(0, name, 0) for name in names]
-    pictures = model.defaults.perturbation.apply(model.palette.encode(ids), seeds)
-    x_1 = model.autoencoder.encode(pictures.to(model.device)).mean.float()
+    x_1 = model.encode_masks(ids, seeds).float()
     return follow(model.field, model.path.depart(x_1, 1.0, seeds), 1.0, 0.0, steps=REFERENCE)
 
 

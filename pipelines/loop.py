@@ -181,7 +181,7 @@ class Worker:
         ids = batch["ids"]
         x_1 = self.encode_masks(batch) if self.cfg.online_masks else batch["x_1"].float()
         times = flow.times(batch["uniform"])
-        sample = flow.sample(batch["x_0"].float(), x_1, times, batch["seed"].tolist())
+        sample = flow.sample(batch["x_0"].float(), x_1, times, batch["seed"])
         x_t = sample.x_t
         if self.cfg.channels_last:
             x_t = x_t.contiguous(memory_format=torch.channels_last)

@@ -105,7 +105,7 @@ def validate_checkpoint(checkpoint: ray.train.Checkpoint, **kwargs: Any) -> dict
 def _samples(model: SemFlow, x_0: Tensor, ids: Tensor) -> Samples:
     with torch.inference_mode():
         images = model.autoencoder.decode(x_0.to(model.device))
-        x_1 = model.autoencoder.encode(model.palette.encode(ids.to(model.device))).mean
+        x_1 = model.encode_masks(ids)
         forth = _states(model, model.path.depart(x_0.to(model.device), 0.0), TIMES)
         back = _states(model, model.path.depart(x_1, 1.0, range(len(ids))), TIMES[::-1])
     segmentation = model.segment_latents(x_0)

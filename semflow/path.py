@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 FlowName = Literal["semflow", "symmflow"]
+Seeds = Sequence[int] | Tensor
+"""One a sample; a tensor is read only where something is drawn, since a GPU would be waited for."""
 TimeSampling = Literal["uniform", "logit-normal", "ends"]
 
 
@@ -68,7 +70,7 @@ class RectifiedFlow:
         """Of a state, for latents of ``latent`` channels."""
         return latent
 
-    def depart(self, x: Tensor, t: float, seeds: Sequence[int] | None = None) -> Tensor:
+    def depart(self, x: Tensor, t: float, seeds: Seeds | None = None) -> Tensor:
         """The state to start from, with an image's latents at ``t`` 0, or a mask's at 1.
 
         Args:
@@ -82,9 +84,7 @@ class RectifiedFlow:
         """The latents ``[B, C, H, W]`` in a state: an image's for ``t`` 0, a mask's for 1."""
         return state
 
-    def sample(
-        self, x_0: Tensor, x_1: Tensor, t: Tensor, seeds: Sequence[int] | None = None
-    ) -> PathSample:
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, seeds: Seeds | None = None) -> PathSample:
         """The point at ``t`` ``[B]`` between ``x_0`` and ``x_1`` (both ``[B, C, H, W]``).
 
         Args:

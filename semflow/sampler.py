@@ -155,12 +155,27 @@ class SemFlow(nn.Module):
             solver: instead of the model's own.
             perturbation: instead of the model's own; checked against the palette.
         """
+        x_1 = self.encode_masks(ids, seeds, perturbation)
+        return self.synthesize_latents(x_1, solver, seeds=seeds)
+
+    @torch.inference_mode()
+    def encode_masks(
+        self,
+        ids: Tensor,
+        seeds: Sequence[int] | None = None,
+        perturbation: Perturbation | None = None,
+    ) -> Tensor:
+        """Latents ``[B, C, h, w]`` of masks ``[B, H, W]``, perturbed if there are ``seeds``.
+
+        Raises:
+            ValueError: when the perturbation could change a label.
+        """
         perturbation = perturbation or self.defaults.perturbation
         perturbation.check(self.palette)
         pictures = self.palette.encode(ids.to(self.device))
         if seeds is not None:
             pictures = perturbation.apply(pictures, seeds)
-        return self.synthesize_latents(self.autoencoder.encode(pictures).mean, solver, seeds=seeds)
+        return self.autoencoder.encode(pictures).mean
 
     @torch.inference_mode()
     def synthesize_latents(

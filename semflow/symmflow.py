@@ -13,14 +13,13 @@ seed 0 unless another is given, so that a photo has one segmentation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from semflow.path import FlowName, PathSample, RectifiedFlow, check_ends, per_sample
+from semflow.path import FlowName, PathSample, RectifiedFlow, Seeds, check_ends, per_sample
 
 SIGMA_MIN = 1e-4
 """Of the noise, what is left at the end of a path (the released code's)."""
@@ -42,7 +41,7 @@ class SymmetricFlow(RectifiedFlow):
     def channels(self, latent: int) -> int:
         return 2 * latent
 
-    def depart(self, x: Tensor, t: float, seeds: Sequence[int] | None = None) -> Tensor:
+    def depart(self, x: Tensor, t: float, seeds: Seeds | None = None) -> Tensor:
         noise = draw_noise(x, [0] * len(x) if seeds is None else seeds)
         return torch.cat((noise, x) if t else (x, noise), 1)
 
@@ -50,9 +49,7 @@ class SymmetricFlow(RectifiedFlow):
         image, mask = state.chunk(2, 1)
         return mask if t else image
 
-    def sample(
-        self, x_0: Tensor, x_1: Tensor, t: Tensor, seeds: Sequence[int] | None = None
-    ) -> PathSample:
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, seeds: Seeds | None = None) -> PathSample:
         check_ends(x_0, x_1)
         if seeds is None:
             raise ValueError("symmflow's paths start at noise: give a seed for each sample")
@@ -74,14 +71,14 @@ class SymmetricFlow(RectifiedFlow):
         return torch.cat((2 * image_weight * image, 2 * (1 - image_weight) * mask), 1)
 
 
-def draw_noise(like: Tensor, seeds: Sequence[int]) -> Tensor:
+def draw_noise(like: Tensor, seeds: Seeds) -> Tensor:
     """Standard normal noise of the shape of ``like`` ``[B, C, H, W]``, sample ``i`` by its seed.
 
     Drawn on the CPU, so that an image can be made again whatever the batch or the device.
     """
     drawn = [
         torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed ^ _SALT))
-        for seed in seeds
+        for seed in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)
     ]
     return torch.stack(drawn).to(like)
 

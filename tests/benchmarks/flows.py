@@ -26,12 +26,13 @@ import torch
 import tyro
 
 from pipelines import raydata
+from pipelines.judging import segmented, synthesized
 from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import load_model
 from pipelines.presets import TRAIN
+from pipelines.scores import joined
 from pipelines.train import train
-from semflow import FLOWS, ConfusionMatrix, SemFlow, Solver
-from semflow.frechet import frechet_distance, pyramid_features
+from semflow import FLOWS, SemFlow, Solver
 
 BATCH = 32
 
@@ -52,28 +53,18 @@ class Args:
 @torch.inference_mode()
 def judge(model: SemFlow, rows: Rows, nfe: tuple[int, ...]) -> dict[str, float]:
     """All figures of a model."""
-    photos = model.autoencoder.decode(rows.x_0).clamp(-1, 1)
-    real, classes = pyramid_features(photos), len(model.palette)
+    parts = [slice(start, start + BATCH) for start in range(0, len(rows), BATCH)]
     found: dict[str, float] = {}
     for steps in nfe:
         solver = Solver(steps=steps)
-        right, again = ConfusionMatrix(classes), ConfusionMatrix(classes)
-        made = []
-        for start in range(0, len(rows.ids), BATCH):
-            part = slice(start, start + BATCH)
-            ids = rows.ids[part]
-            right.update(model.segment_latents(rows.x_0[part], solver).ids, ids)
-            pair = []
-            for draw in (0, 1):
-                seeds = range(2 * start + draw, 2 * (start + len(ids)), 2)
-                pair.append(model.synthesize(ids, seeds, solver=solver).images)
-                again.update(model.segment(pair[-1], Solver(steps=1)).ids, ids)
-            made.append(torch.stack(pair))
-        one, other = torch.cat(made, 1)
-        found[f"mIoU, {steps}"] = right.miou
-        found[f"Frechet distance, {steps}"] = frechet_distance(pyramid_features(one), real)
-        found[f"agreement, {steps}"] = again.miou
-        found[f"diversity, {steps}"] = float((one - other).square().mean((1, 2, 3)).sqrt().mean())
+        masks = joined([segmented(model, rows.x_0[p], rows.ids[p], solver) for p in parts])
+        images = joined(
+            [synthesized(model, rows.names[p], rows.x_0[p], rows.ids[p], solver) for p in parts]
+        ).summary()
+        found[f"mIoU, {steps}"] = masks.summary()["miou"]
+        found[f"Frechet distance, {steps}"] = images["frechet"]
+        found[f"agreement, {steps}"] = images["miou"]
+        found[f"diversity, {steps}"] = images["diversity"]
     return found
 
 
