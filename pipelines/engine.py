@@ -15,13 +15,18 @@ from safetensors.torch import load, save
 from torch.utils.cpp_extension import _get_build_directory
 
 from infra import storage
+from pipelines.latents import Manifest, Rows
 from pipelines.trainconfig import TrainConfig
 from semflow import Velocity, make_velocity
+from semflow.autoencoder import Autoencoder
+from semflow.precondition import Preconditioning
 from semflow.velocity import doubled, from_stable_diffusion, null_prompt
 
 NULL_PROMPT = "init/null_prompt.safetensors"
 """Below a run's output: what its weights' text encoder says of the empty sentence."""
 
+SPREAD_ROWS = 64
+"""Rows of which a standard deviation is known well enough."""
 BUCKET = 5 * 10**7
 """Elements that ZeRO reduces or gathers at once, at most."""
 
@@ -34,14 +39,16 @@ def store_null_prompt(cfg: TrainConfig) -> None:
             storage.write_bytes(where, save({"null_prompt": null_prompt(s)}))
 
 
-def build_velocity(cfg: TrainConfig, channels: int) -> Velocity:
+def build_velocity(
+    cfg: TrainConfig, channels: int, preconditioning: Preconditioning | None = None
+) -> Velocity:
     """The model to train, for states of ``channels``: new, or from ``cfg.init``'s weights.
 
     Raises:
         ValueError: when those are of other states.
     """
     if not cfg.init:
-        return make_velocity(cfg.velocity, channels)
+        return make_velocity(cfg.velocity, channels, preconditioning)
     found = _initial(cfg)
     own = found.config["in_channels"]
     if own == channels:
@@ -51,6 +58,21 @@ def build_velocity(cfg: TrainConfig, channels: int) -> Velocity:
     raise ValueError(
         f"--init {cfg.init} takes {own} channels, --flow {cfg.flow} on these latents has {channels}"
     )
+
+
+@torch.no_grad()
+def preconditioning(
+    cfg: TrainConfig, manifest: Manifest, autoencoder: Autoencoder
+) -> Preconditioning | None:
+    """Of a new network, if it is to have any: by the spread of the first latents for training."""
+    if cfg.init or not cfg.preconditioned:
+        return None
+    rows = Rows(manifest, "train", SPREAD_ROWS)
+    device = next(autoencoder.parameters(), rows.x_0).device
+    pictures = manifest.palette.encode(rows.ids.to(device))
+    x_1 = torch.cat([autoencoder.encode(some).mean for some in torch.split(pictures, 8)])
+    image, mask = (round(float(x.float().std()), 3) for x in (rows.x_0, x_1))
+    return cfg.flow_path.preconditioning(image, mask)
 
 
 def _initial(cfg: TrainConfig) -> Velocity:

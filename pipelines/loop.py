@@ -26,7 +26,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, partition, validate
-from pipelines.engine import build_velocity, is_plain, start_engine
+from pipelines.engine import build_velocity, is_plain, preconditioning, start_engine
 from pipelines.feed import STEP, Feed, Order
 from pipelines.latents import Manifest, read_manifest
 from pipelines.model import MODEL, make_model
@@ -133,7 +133,9 @@ class Worker:
         if last:
             velocity = Velocity.load(last, weights=False)
         else:
-            velocity = build_velocity(cfg, cfg.flow_path.channels(self.autoencoder.channels))
+            channels = cfg.flow_path.channels(self.autoencoder.channels)
+            around = preconditioning(cfg, self.manifest, self.autoencoder)
+            velocity = build_velocity(cfg, channels, around)
         self.engine = start_engine(cfg, velocity, self.world)
         self.pieces = partition.pieces(self.engine)
         self.ema = EMA([piece.weight for piece in self.pieces], cfg.ema_decay)

@@ -31,6 +31,9 @@ class TrainConfig:
     noise, in one network (Symmetrical Flow Matching, arXiv 2506.10634)."""
     path: RectifiedFlow = field(default_factory=RectifiedFlow)
     """Where on its path training spends its time."""
+    precondition: bool | None = None
+    """Let the straight part of the velocity go around the network, as EDM does (docs/symmflow.md).
+    None does it with symmflow, unless --init gives weights that were trained without."""
     objective: Objective = field(default_factory=Objective)
     """The loss."""
     online_masks: bool = False
@@ -133,6 +136,8 @@ class TrainConfig:
             raise ValueError("--min-workers lies between 1 and --workers")
         if self.precision == "fp16" and not self.ray.gpus_per_actor:
             raise ValueError("--precision fp16 needs --ray.gpus-per-actor; CPUs train in bf16")
+        if self.precondition and self.init:
+            raise ValueError("--precondition is for a new network: one of --init keeps its own way")
         if self.offload != "none" and not self.effective_zero_stage:
             raise ValueError(f"--offload {self.offload} needs --zero-stage 1 or more")
         if self.offload == "weights" and self.zero_stage != 3:
@@ -142,6 +147,11 @@ class TrainConfig:
     def flow_path(self) -> RectifiedFlow:
         """The path of the flow that was chosen."""
         return FLOWS[self.flow](**self.path.__dict__)
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether a new network is to be."""
+        return self.flow == "symmflow" if self.precondition is None else self.precondition
 
     @property
     def effective_zero_stage(self) -> int:

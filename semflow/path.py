@@ -15,6 +15,8 @@ from typing import ClassVar, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from semflow.precondition import Preconditioning
+
 FlowName = Literal["semflow", "symmflow"]
 Seeds = Sequence[int] | Tensor
 """One a sample; a tensor is read only where something is drawn, since a GPU would be waited for."""
@@ -69,6 +71,10 @@ class RectifiedFlow:
     def channels(self, latent: int) -> int:
         """Of a state, for latents of ``latent`` channels."""
         return latent
+
+    def preconditioning(self, image: float, mask: float) -> Preconditioning:
+        """Of states, for latents of images and masks with these standard deviations."""
+        return Preconditioning((image,), (mask,))
 
     def depart(self, x: Tensor, t: float, seeds: Seeds | None = None) -> Tensor:
         """The state to start from, with an image's latents at ``t`` 0, or a mask's at 1.

@@ -43,6 +43,7 @@ from semflow.palette import Palette
 from semflow.path import FlowName
 from semflow.perturb import Perturbation, draw_seeds
 from semflow.pipeline_output import SemFlowSegmentationOutput, SemFlowSynthesisOutput
+from semflow.precondition import Preconditioning
 from semflow.sampler import Defaults, SemFlow
 from semflow.solvers import Solver, SolverName
 from semflow.symmflow import FLOWS
@@ -64,6 +65,7 @@ class SemFlowPipeline(DiffusionPipeline):
         provenance: dict[str, Any] | None = None,
         null_prompt: Tensor | None = None,
         flow: FlowName = "semflow",
+        preconditioning: Preconditioning | dict[str, Any] | None = None,
     ) -> None:
         """Put the parts together; :meth:`from_pretrained` and :meth:`of` are the usual ways.
 
@@ -75,6 +77,7 @@ class SemFlowPipeline(DiffusionPipeline):
             provenance: where the model comes from.
             null_prompt: ``[1, L, D]``, for a conditional UNet.
             flow: what the velocity was trained on.
+            preconditioning: what of the velocity goes around the network, or its JSON.
 
         Raises:
             ValueError: when the parts do not fit (see :class:`~semflow.sampler.SemFlow`).
@@ -83,8 +86,10 @@ class SemFlowPipeline(DiffusionPipeline):
         if palette is None or defaults is None:  # optional only in diffusers' eyes: not a network
             raise ValueError("a SemFlowPipeline needs a palette and defaults")
         self.register_modules(unet=unet, autoencoder=autoencoder)
+        if isinstance(preconditioning, dict):
+            preconditioning = Preconditioning.from_json(preconditioning)
         self.semflow = SemFlow(
-            Velocity(unet, null_prompt),
+            Velocity(unet, null_prompt, preconditioning),
             _as_autoencoder(autoencoder),
             palette if isinstance(palette, Palette) else Palette.from_json(palette),
             defaults if isinstance(defaults, Defaults) else Defaults.from_json(defaults),
@@ -96,6 +101,7 @@ class SemFlowPipeline(DiffusionPipeline):
             defaults=asdict(self.semflow.defaults),
             provenance=self.semflow.provenance,
             flow=flow,
+            preconditioning=preconditioning.to_json() if preconditioning else None,
         )
         if isinstance(autoencoder, Autoencoder):  # ours are small and have no hooks: they stay
             self.model_cpu_offload_seq = "unet"
@@ -121,6 +127,7 @@ class SemFlowPipeline(DiffusionPipeline):
             model.provenance,
             model.velocity.exact_prompt,
             model.path.name,
+            model.velocity.preconditioning,
         )
 
     @classmethod

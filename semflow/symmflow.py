@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from semflow.path import FlowName, PathSample, RectifiedFlow, Seeds, check_ends, per_sample
+from semflow.precondition import Preconditioning
 
 SIGMA_MIN = 1e-4
 """Of the noise, what is left at the end of a path (the released code's)."""
@@ -40,6 +41,9 @@ class SymmetricFlow(RectifiedFlow):
 
     def channels(self, latent: int) -> int:
         return 2 * latent
+
+    def preconditioning(self, image: float, mask: float) -> Preconditioning:
+        return Preconditioning((image, 1.0), (1.0, mask))
 
     def depart(self, x: Tensor, t: float, seeds: Seeds | None = None) -> Tensor:
         noise = draw_noise(x, [0] * len(x) if seeds is None else seeds)

@@ -13,8 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from semflow.precondition import Preconditioning
+
 VelocityPreset = Literal["tiny", "small", "base", "sd15"]
 
+PRECONDITIONING = "preconditioning.json"
 TIME_SCALE = 1000.0
 """The UNet is fed ``1000 t``, the range of Stable Diffusion's time steps (released code)."""
 
@@ -40,10 +43,22 @@ SD15: dict[str, Any] = {
 class Velocity(nn.Module):
     """``v(x_t, t)``: a diffusers UNet, under the null prompt where it wants a condition."""
 
-    def __init__(self, unet: Any, null_prompt: Tensor | None = None) -> None:
-        """Wrap ``unet``; ``null_prompt`` ``[1, L, D]`` is the text encoder's empty sentence."""
+    def __init__(
+        self,
+        unet: Any,
+        null_prompt: Tensor | None = None,
+        preconditioning: Preconditioning | None = None,
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            unet: of diffusers.
+            null_prompt: ``[1, L, D]``, the text encoder's empty sentence, for a conditional one.
+            preconditioning: the part of the velocity that goes around the network; None for none,
+                as the paper has it.
+        """
         super().__init__()
-        self.unet = unet
+        self.unet, self.preconditioning = unet, preconditioning
         self.conditioned = "cross_attention_dim" in dict(self.config)
         if self.conditioned and null_prompt is None:
             raise ValueError("a conditional UNet needs the null prompt's embedding")
@@ -62,8 +77,15 @@ class Velocity(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Velocity ``[B, C, h, w]`` at ``x_t`` ``[B, C, h, w]`` and times ``t`` ``[B]`` in [0, 1].
 
-        The time stays float32 to the sinusoids: in bfloat16, 1000 t is known to 4 only.
+        The time stays float32 to the sinusoids: in bfloat16, 1000 t is known to 4 only. What goes
+        around the network stays float32 too.
         """
+        if self.preconditioning is None:
+            return self._network(x_t, t)
+        skip, into, out = self.preconditioning.at(t, x_t.shape[1])
+        return skip * x_t.float() + out * self._network(into * x_t, t).float()
+
+    def _network(self, x_t: Tensor, t: Tensor) -> Tensor:
         x_t = x_t.to(next(self.unet.parameters()).dtype)
         time = TIME_SCALE * t.float()
         if not self.conditioned:
@@ -72,7 +94,7 @@ class Velocity(nn.Module):
         return cast(Tensor, self.unet(x_t, time, prompt, return_dict=False)[0])
 
     def save(self, folder: str | Path, *, weights: bool = True) -> None:
-        """``unet/`` in diffusers' form, and ``null_prompt.safetensors`` where there is one.
+        """``unet/`` in diffusers' form; what there is of null prompt and preconditioning.
 
         Without its ``weights`` it says what the model is, and :meth:`load` makes an empty one.
         """
@@ -84,6 +106,9 @@ class Velocity(nn.Module):
         if self.conditioned:
             prompt = cast(Tensor, self.exact_prompt).contiguous()
             save_file({"null_prompt": prompt}, Path(folder) / "null_prompt.safetensors")
+        if self.preconditioning:
+            text = json.dumps(self.preconditioning.to_json()) + "\n"
+            (Path(folder) / PRECONDITIONING).write_text(text)
 
     @classmethod
     def load(cls, folder: str | Path, *, weights: bool = True) -> Velocity:
@@ -99,14 +124,22 @@ class Velocity(nn.Module):
         else:
             unet = kind.from_config(config)
         prompt = Path(folder) / "null_prompt.safetensors"
-        return cls(unet, load_file(prompt)["null_prompt"] if prompt.is_file() else None)
+        around = Path(folder) / PRECONDITIONING
+        return cls(
+            unet,
+            load_file(prompt)["null_prompt"] if prompt.is_file() else None,
+            Preconditioning.from_json(json.loads(around.read_text())) if around.is_file() else None,
+        )
 
     def blank(self) -> Velocity:
         """Another one of this configuration and null prompt, whose weights are to be set."""
-        return Velocity(type(self.unet).from_config(self.config), self.exact_prompt)
+        unet = type(self.unet).from_config(self.config)
+        return Velocity(unet, self.exact_prompt, self.preconditioning)
 
 
-def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
+def make_velocity(
+    preset: VelocityPreset, channels: int, preconditioning: Preconditioning | None = None
+) -> Velocity:
     """A new velocity model for states of ``channels``, with random weights.
 
     No level is narrower than the state: with symmflow's 96 channels of a lossless autoencoder, the
@@ -122,7 +155,7 @@ def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
 
     if preset == "sd15":
         unet = UNet2DConditionModel(in_channels=channels, out_channels=channels, **SD15)
-        return Velocity(unet, torch.zeros(1, 77, SD15["cross_attention_dim"]))
+        return Velocity(unet, torch.zeros(1, 77, SD15["cross_attention_dim"]), preconditioning)
     if preset not in _CONVOLUTIONAL:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(_CONVOLUTIONAL)}, sd15")
     options = dict(_CONVOLUTIONAL[preset])
@@ -141,7 +174,8 @@ def make_velocity(preset: VelocityPreset, channels: int) -> Velocity:
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
             up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
             **options,
-        )
+        ),
+        preconditioning=preconditioning,
     )
 
 
@@ -166,6 +200,8 @@ def doubled(velocity: Velocity) -> Velocity:
     """
     config = dict(velocity.config)
     config |= {name: 2 * config[name] for name in ("in_channels", "out_channels")}
+    if velocity.preconditioning:
+        raise ValueError("a network with preconditioning learned it for states of one latent")
     made = Velocity(type(velocity.unet).from_config(config), velocity.exact_prompt)
     weights = cast(dict[str, Tensor], velocity.unet.state_dict())
     weights["conv_in.weight"] = weights["conv_in.weight"].repeat(1, 2, 1, 1) / 2
