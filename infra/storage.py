@@ -12,12 +12,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 S3_TRIES = 16
@@ -56,6 +57,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith("file://")
 
 
+def local_path(uri: str) -> str:
+    """The path of a local ``uri``: without ``file://``, absolute, ``~`` expanded."""
+    return str(LocalFileSystem._strip_protocol(uri))
+
+
 def is_s3(uri: str) -> bool:
     return uri.startswith(("s3://", "s3a://"))
 
@@ -90,6 +96,9 @@ def exists(uri: str) -> bool:
 
 def read_bytes(uri: str, start: int | None = None, end: int | None = None) -> bytes:
     """A whole object, or its bytes from ``start`` up to ``end``."""
+    if start is None and end is None and is_local(uri):  # fsspec takes twice as long for small ones
+        with open(local_path(uri), "rb") as file:
+            return file.read()
     fs, path = filesystem(uri)
     data: bytes = fs.cat_file(path, start, end)
     return data
@@ -111,24 +120,32 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
 
     What goes elsewhere is on the local disk until then, since what was sent cannot be taken back.
     """
-    fs, path = filesystem(uri)
     if not is_local(uri):
+        fs, path = filesystem(uri)
         with tempfile.NamedTemporaryFile() as copy:
             yield copy
             copy.flush()
             fs.put_file(copy.name, path)
         return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # Plain system calls: a million small files are written so, and pathlib took twice as long.
+    target = local_path(uri)
+    folder, name = os.path.split(target)
+    partial = f"{folder}/.{name}.{os.getpid()}.partial"
     try:
-        with partial.open("wb") as file:
+        file = open(partial, "wb")  # noqa: SIM115 - closed below, before it gets its name
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        file = open(partial, "wb")  # noqa: SIM115
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        os.replace(partial, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
 
 
 def read_json(uri: str) -> Any:

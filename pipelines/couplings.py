@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from infra import storage
 from pipelines import config, raydata, sharded
@@ -173,14 +172,11 @@ def make_couplings(
     classes, perturbation = len(manifest.palette), Perturbation(**how["perturbation"])
     write = _Write(WriteShard(output, options.row_group_rows, classes, fingerprint, how))
 
-    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        return raydata.actor_stage(
-            blocks, Coupler, (model, options, perturbation), actors=options.actors.actors,
-            most=options.actors.max_actors, gpus=gpus,
-        )  # fmt: skip
-
+    run = raydata.staffed(options.actors, gpus)
+    coupling = replace(options, actors=run)
+    actors = raydata.Actors.of(run, gpus, Coupler, model, coupling, perturbation)
     job = sharded.ShardedJob(
-        verb="couple", output=output, fingerprint=fingerprint, decode=_pass_on, compute=compute,
+        verb="couple", output=output, fingerprint=fingerprint, decode=_pass_on, model=actors,
         write=write, inputs_per_shard=options.shard_rows, key="key",
         inputs_per_block=options.actors.batch_size,
     )  # fmt: skip

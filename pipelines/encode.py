@@ -23,8 +23,6 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import ray.data
-
 from infra import storage, tracking
 from pipelines import config, raydata, sharded
 from pipelines.ceiling import codec_ceiling
@@ -63,10 +61,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
     cfg = replace(cfg, actors=actors, threads=threads)
-    jobs = {
-        split: _job(cfg, palette, split, listing.pairs.num_rows, fingerprint, how)
-        for split, listing in listings.items()
-    }
+    jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
     plans = {split: sharded.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
     before = read_manifest(cfg.output) if _finished(cfg.output) else None
     if before and {name: split.inputs for name, split in before.splits.items()} == {
@@ -113,24 +108,20 @@ def _finished(output: str) -> bool:
 
 
 def _job(
-    cfg: EncodeConfig, palette: Palette, split: str, pairs: int, fingerprint: str,
-    how: dict[str, Any],
-) -> sharded.ShardedJob:  # fmt: skip
+    cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
+) -> sharded.ShardedJob:
     views, classes = cfg.views_of(split), len(cfg.corpus.classes)
-    shards = max(1, -(-pairs * views // cfg.shard_rows))
-
-    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        return raydata.actor_stage(
-            blocks, Encoder, (cfg, palette), actors=min(cfg.actors, shards),
-            gpus=cfg.ray.gpus_per_actor,
-        )  # fmt: skip
-
+    actors = raydata.Actors(
+        kind=Encoder, arguments=(cfg, palette), number=cfg.actors,
+        gpus=cfg.ray.gpus_per_actor,
+    )  # fmt: skip
     return sharded.ShardedJob(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
-        compute=compute,
+        model=actors,
         write=WriteShard(cfg.output, cfg.row_group_rows, classes, fingerprint, how),
         inputs_per_shard=cfg.shard_rows // views,
         inputs_per_block=cfg.block_inputs(views), fanout=views,
+        read_threads=sharded.threads_for(cfg.corpus.root, cfg.ray.gpus_per_actor),
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
 

@@ -62,7 +62,7 @@ class EvaluateConfig:
     """Of the masks, instead of the model's own."""
     metrics: MetricOptions = field(default_factory=MetricOptions)
     """Scores of synthesized images."""
-    actors: ModelOptions = field(default_factory=ModelOptions)
+    actors: ModelOptions = field(default_factory=lambda: ModelOptions(actors=1))
     """How the model runs."""
     ray: RayOptions = field(default_factory=RayOptions)
 
@@ -121,13 +121,10 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
     with tracking.run("evaluate", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         blocks = ray.data.from_items(todo, override_num_blocks=len(todo))
+        options = raydata.staffed(cfg.actors, cfg.ray.gpus_per_actor)
+        arguments = (replace(cfg, actors=options), defaults, networks)
         dataset = raydata.actor_stage(
-            blocks,
-            Evaluator,
-            (cfg, defaults, networks),
-            actors=cfg.actors.actors,
-            most=cfg.actors.max_actors,
-            gpus=cfg.ray.gpus_per_actor,
+            blocks, raydata.Actors.of(options, cfg.ray.gpus_per_actor, Evaluator, *arguments)
         )
         sums: dict[str, Any] = {}
         shown: dict[str, Any] = {}

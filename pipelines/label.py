@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import ray.data
 
 from infra import storage
 from pipelines import config, corpora, pixels, raydata, sharded
@@ -116,25 +115,24 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
          config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence, cfg.review]
     )  # fmt: skip
 
-    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        arguments: tuple[Any, ...] = (cfg.model, cfg.actors, solver)
-        if cfg.tiles.on:
-            arguments = (*arguments, cfg.tiles)
-        return raydata.actor_stage(
-            blocks, TileSegmenter if cfg.tiles.on else Segmenter, arguments,
-            actors=cfg.actors.actors, most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
-        )  # fmt: skip
-
+    gpus = cfg.ray.gpus_per_actor
+    options = raydata.staffed(cfg.actors, gpus)
+    arguments = (cfg.model, options, solver)
+    if cfg.tiles.on:
+        actors = raydata.Actors.of(options, gpus, TileSegmenter, *arguments, cfg.tiles)
+    else:
+        actors = raydata.Actors.of(options, gpus, Segmenter, *arguments)
     decode = ReadFile() if cfg.tiles.on else DecodePhoto(defaults.width, defaults.height)
     write = WriteLabels(
         cfg.output, palette, fingerprint, forms=sorted(set(cfg.formats)), images=cfg.images,
         confidence=cfg.confidence, own_size=cfg.resolution == "photo", review=cfg.review,
+        threads=sharded.threads_for(cfg.output, gpus),
     )  # fmt: skip
     job = sharded.ShardedJob(
-        verb="label", output=cfg.output, fingerprint=fingerprint, decode=decode, compute=compute,
+        verb="label", output=cfg.output, fingerprint=fingerprint, decode=decode, model=actors,
         write=write, inputs_per_shard=cfg.shard, key="name",
         inputs_per_block=PHOTOS_A_BLOCK if cfg.tiles.on else cfg.actors.batch_size,
-        max_bad_share=cfg.max_bad_share,
+        max_bad_share=cfg.max_bad_share, read_threads=sharded.threads_for(cfg.images, gpus),
     )  # fmt: skip
     more = {
         "palette": palette.to_json(),

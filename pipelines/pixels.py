@@ -134,11 +134,15 @@ def cut(photo: Pixels, ids: Pixels, view: View, width: int, height: int) -> tupl
 
 def resize_photo(photo: Pixels, width: int, height: int) -> Pixels:
     """A photo at ``width x height``, bicubic with anti-aliasing."""
+    if photo.shape[:2] == (height, width):
+        return photo
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resize_ids(ids: Pixels, width: int, height: int) -> Pixels:
     """Class ids at ``width x height``, nearest."""
+    if ids.shape == (height, width):
+        return ids
     return np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
 
 

@@ -65,10 +65,13 @@ class ModelOptions:
 
     batch_size: int = 16
     """Pictures at once."""
-    actors: int = 1
-    """Actors that work side by side, each with the model in memory."""
+    actors: int = 0
+    """Actors that work side by side, each with the model in memory. 0 takes one a GPU, or without
+    GPUs one a core, at most 4 on a machine."""
     max_actors: int | None = None
     """Let their number grow to this while work waits and there is room. None keeps it."""
+    threads: int = 0
+    """CPU threads of an actor; 0 divides a machine's cores among its actors."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks; latents between them, the solver and the palette stay float32."""
     compile: bool = False
@@ -84,9 +87,9 @@ class ModelOptions:
         return {key: getattr(self, key) for key in ("precision", "compile", "channels_last")}
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.actors, self.max_actors or self.actors) < 1:
-            raise ValueError("--actors.batch-size, --actors.actors, --actors.max-actors: 1 or more")
-        if (self.max_actors or self.actors) < self.actors:
+        if self.batch_size < 1 or min(self.actors, self.threads) < 0:
+            raise ValueError("--actors.batch-size is 1 or more, --actors.actors and -threads 0")
+        if self.max_actors is not None and self.max_actors < max(1, self.actors):
             raise ValueError("--actors.max-actors is at least --actors.actors")
 
 
@@ -120,6 +123,8 @@ class Predictor:
 
         A model that was loaded as ``options`` want it may be shared between predictors.
         """
+        if options.threads:
+            torch.set_num_threads(options.threads)
         self.model = load_model(model, options) if isinstance(model, str) else model
         self.device = self.model.device
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -53,15 +52,16 @@ def shard_number(shard: str) -> str:
     return shard.rpartition("/")[2].removesuffix(".parquet")
 
 
-def write_shard(output: str, shard: str, table: pa.Table, files: Files, metadata: str) -> Row:
-    """Write a shard's files, side by side since storage makes one wait, then its table."""
+def write_shard(
+    output: str, shard: str, table: pa.Table, files: Files, metadata: str, threads: int
+) -> Row:
+    """Write a shard's files, ``threads`` of them at once, then its table."""
 
     def write(file: tuple[str, Callable[[], bytes]]) -> None:
         path, make = file
         storage.write_bytes(storage.join(output, path), make())
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, files.items()))
+    list(sharded.side_by_side(write, files.items(), threads))
     data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": metadata}), table.num_rows)
     path = f"{shard}.parquet"
     storage.write_bytes(storage.join(output, path), data)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import ray
 import ray.data
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from pipelines.predictors import ModelOptions
 
 PAUSE_SECONDS = 0.1
 BLOCKS_A_ROUND = 4
@@ -54,13 +57,59 @@ def ordered() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, kw_only=True)
+class Actors:
+    """A pool of actors that hold a model."""
+
+    kind: type
+    """Its objects map a block of columns to another."""
+    arguments: tuple[Any, ...]
+    """Of its constructor."""
+    number: int
+    """How many there are."""
+    most: int | None = None
+    """Let their number grow to this while work waits and there is room."""
+    gpus: float = 0
+    """That each takes."""
+
+    @classmethod
+    def of(cls, options: ModelOptions, gpus: float, kind: type, *arguments: Any) -> Actors:
+        """As ``options``, which :func:`staffed` has seen, say."""
+        return cls(
+            kind=kind, arguments=arguments, number=options.actors, most=options.max_actors,
+            gpus=gpus,
+        )  # fmt: skip
+
+    def make(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """What an actor holds, here."""
+        model: Callable[[dict[str, Any]], dict[str, Any]] = self.kind(*self.arguments)
+        return model
+
+    def at_most(self, count: int) -> Actors:
+        """The same, and no more of them than ``count``."""
+        most = self.most and min(self.most, count)
+        return replace(self, number=min(self.number, count), most=most)
+
+    def strategy(self, calls: int = 1) -> ray.data.ActorPoolStrategy:
+        """As Ray Data's strategy, with so many calls at once in each."""
+        return ray.data.ActorPoolStrategy(
+            min_size=self.number, max_size=self.most or self.number,
+            max_tasks_in_flight_per_actor=BLOCKS_A_ROUND, max_concurrent_calls_per_actor=calls,
+            enable_true_multi_threading=calls > 1,
+        )  # fmt: skip
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in cast(Any, ray).nodes() if node["Alive"]]
+
+
 def workforce(actors: int, threads: int, gpus: float) -> tuple[int, int]:
     """Actors, and threads of each, where 0 leaves it to us.
 
     One actor a GPU. Without, one a core and at most ``ACTORS_A_NODE`` a node: arithmetic on two
     threads is slower than two actors with one each (measured: 14.3 and 15.7 images/s).
     """
-    nodes = [node["Resources"] for node in cast(Any, ray).nodes() if node["Alive"]]
+    nodes = _nodes()
     cores = max(1, int(min(node.get("CPU", 1) for node in nodes)))
     if gpus:
         actors = actors or max(1, int(sum(node.get("GPU", 0) for node in nodes) // gpus))
@@ -69,34 +118,43 @@ def workforce(actors: int, threads: int, gpus: float) -> tuple[int, int]:
     return actors, threads or max(1, cores * len(nodes) // actors)
 
 
-def actor_stage(
-    blocks: ray.data.Dataset,
-    actor: type,
-    arguments: tuple[Any, ...],
-    *,
-    actors: int,
-    gpus: float,
-    most: int | None = None,
+def staffed(options: ModelOptions, gpus: float) -> ModelOptions:
+    """The same, with the number of actors and threads that it leaves to us."""
+    most = options.max_actors
+    actors, threads = workforce(options.actors, options.threads, gpus)
+    return replace(options, actors=min(actors, most or actors), threads=threads)
+
+
+def actor_stage(blocks: ray.data.Dataset, actors: Actors) -> ray.data.Dataset:
+    """Run blocks, one at a time, through actors that hold a model."""
+    return blocks.map_batches(
+        actors.kind,
+        fn_constructor_args=actors.arguments,
+        batch_size=None,
+        compute=actors.strategy(),
+        num_cpus=ACTOR_CPUS,
+        num_gpus=actors.gpus,
+    )
+
+
+def whole_stage(
+    items: ray.data.Dataset, kind: type, arguments: tuple[Any, ...], actors: Actors
 ) -> ray.data.Dataset:
-    """Run blocks, one at a time, through actors that hold a model.
+    """Run items, one a call, through actors that do all there is to do; two calls at once in each.
 
     Args:
-        blocks: what goes through.
-        actor: class whose objects map a block of columns to another.
+        items: what is to be done.
+        kind: class whose objects do it.
         arguments: of its constructor.
-        actors: how many.
-        gpus: that each takes.
-        most: let their number grow to this while blocks wait and there is room.
+        actors: how many there are, and may be.
     """
-    return blocks.map_batches(
-        actor,
+    most = actors.most or actors.number
+    return items.map_batches(
+        kind,
         fn_constructor_args=arguments,
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=actors, max_size=most or actors, max_tasks_in_flight_per_actor=BLOCKS_A_ROUND
-        ),
-        num_cpus=ACTOR_CPUS,
-        num_gpus=gpus,
+        batch_size=1,
+        compute=actors.strategy(calls=2),
+        num_cpus=min(1.0, sum(node.get("CPU", 0) for node in _nodes()) / most),
     )
 
 

@@ -70,11 +70,12 @@ def photo_features(
         {"number": number, "sources": sources[start : start + actors.batch_size]}
         for number, start in enumerate(range(0, len(sources), actors.batch_size))
     ]
+    options_of_actors = raydata.staffed(actors, gpus)
+    arguments = (networks, options, height, width, actors.batch_size)
     dataset = raydata.actor_stage(
         ray.data.from_items(units, override_num_blocks=len(units)),
-        PhotoFeatures, (networks, options, height, width, actors.batch_size),
-        actors=actors.actors, most=actors.max_actors, gpus=gpus,
-    )  # fmt: skip
+        raydata.Actors.of(options_of_actors, gpus, PhotoFeatures, *arguments),
+    )
     for row in sharded.progress(dataset.iter_rows(), "real photos", len(units)):
         if bad := row.pop("bad"):
             print(f"left out: {bad}", file=sys.stderr)

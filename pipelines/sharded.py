@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -33,10 +34,10 @@ from pipelines.plan import PROGRESS, Plan
 Row = dict[str, Any]
 Columns = dict[str, Any]
 T = TypeVar("T")
+Item = TypeVar("Item")
 
-DECODE_THREADS = 8
+THREADS = 8
 WRITE_CPUS = 0.5
-"""With a decode's 1 and two actors of 0.25, all fit on two cores; else a job waits for itself."""
 
 
 class Done(NamedTuple):
@@ -58,9 +59,13 @@ class ShardedJob:
     """How the inputs of one split become shards.
 
     ``decode`` makes of one input ``fanout`` rows; each must have the columns ``shard`` and the key
-    (of the input), ``source`` (its file) and ``error`` (why it is bad, else ""). ``compute`` maps
-    blocks of these rows to what ``write`` stores, in order, and carries those columns through;
+    (of the input), ``source`` (its file) and ``error`` (why it is bad, else ""). ``model``'s actors
+    map blocks of these rows to what ``write`` stores, in order, and carry those columns through;
     ``write`` stores the good rows of a shard and returns what to remember.
+
+    Where actors have GPUs, decoding and writing are tasks on other cores, so that a GPU waits for
+    neither. Without, there are only cores, and each actor does all of a shard itself: rows between
+    processes, and more processes than cores, would take a third of them (docs/labelling.md).
     """
 
     verb: str
@@ -69,13 +74,15 @@ class ShardedJob:
     fingerprint: str
     """Of everything that decides the result; another one is refused where shards exist."""
     decode: Callable[[Row], Sequence[Row]]
-    compute: Callable[[ray.data.Dataset], ray.data.Dataset]
+    model: raydata.Actors
     write: Callable[[str, Columns], Row]
     """``write(shard name, columns)``."""
     inputs_per_shard: int
     inputs_per_block: int
-    """Inputs that go through ``compute`` together. Blocks never span two shards, so that what is
+    """Inputs that go through the model together. Blocks never span two shards, so that what is
     computed with what does not depend on where a job was stopped."""
+    read_threads: int = THREADS
+    """Inputs that are decoded at once in a process, see :func:`threads_for`."""
     key: str = "id"
     """The column that names an input."""
     fanout: int = 1
@@ -205,26 +212,62 @@ def _execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) -
     todo = [(number, name) for number, name in enumerate(names) if name not in skip]
     if not todo:
         return
-    # Order is what makes a bundle of the last stage exactly one shard.
     with raydata.ordered():
         # From items: the tasks of a range, one a shard, came before the first write.
         items = [{"id": n} for n in range(len(todo))]
         numbers = ray.data.from_items(items, override_num_blocks=len(todo))
-        decoded = numbers.map_batches(_Decode(job, planned, part, todo), batch_size=1)
-        # One task a shard, which hands on its blocks as they are ready. The two become one stage
-        # only while both take what Ray gives by default; as a stage of its own, the repartition
-        # kept the writers from their cores for as long as it had something to do.
-        blocks = decoded.repartition(
-            target_num_rows_per_block=job.inputs_per_block * job.fanout, strict=False
-        )
-        written = job.compute(blocks).map_batches(
-            _Write(job),
-            batch_size=job.inputs_per_shard * job.fanout,
-            batch_format="numpy",
-            num_cpus=WRITE_CPUS,
-        )
-        for row in written.iter_rows():
+        decode = _Decode(job, planned, part, todo)
+        if job.model.gpus:
+            shards = _apart(job, numbers, decode)
+        else:
+            shards = _together(job, numbers, decode, len(todo))
+        for row in shards.iter_rows():
             yield storage.read_json(_record_uri(job, row["shard"]))
+
+
+def _apart(job: ShardedJob, numbers: ray.data.Dataset, decode: _Decode) -> ray.data.Dataset:
+    """Tasks that decode, actors with the model, tasks that write."""
+    decoded = numbers.map_batches(decode, batch_size=1)
+    # One task a shard, which hands on its blocks as they are ready. The two become one stage
+    # only while both take what Ray gives by default; as a stage of its own, the repartition
+    # kept the writers from their cores for as long as it had something to do.
+    blocks = decoded.repartition(
+        target_num_rows_per_block=job.inputs_per_block * job.fanout, strict=False
+    )
+    # Order is what makes a bundle of the last stage exactly one shard.
+    return raydata.actor_stage(blocks, job.model).map_batches(
+        _Write(job),
+        batch_size=job.inputs_per_shard * job.fanout,
+        batch_format="numpy",
+        num_cpus=WRITE_CPUS,
+    )
+
+
+def _together(
+    job: ShardedJob, numbers: ray.data.Dataset, decode: _Decode, count: int
+) -> ray.data.Dataset:
+    """Actors that decode, compute and write a shard, no more than there are shards."""
+    return raydata.whole_stage(numbers, _Shard, (job, decode), job.model.at_most(count))
+
+
+class _Shard:
+    """A shard's number to its files, in one process.
+
+    Called twice at once: one computes while the other writes.
+    """
+
+    def __init__(self, job: ShardedJob, decode: _Decode) -> None:
+        self.model, self.decode, self.write = job.model.make(), decode, _Write(job)
+        self.turn = Lock()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        with self.turn:
+            blocks = [self.model(block) for block in ahead(self.decode(batch))]
+        return self.write({key: _joined([block[key] for block in blocks]) for key in blocks[0]})
+
+
+def _joined(parts: list[Any]) -> Any:
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 class _Decode:
@@ -240,7 +283,7 @@ class _Decode:
         number, name = self.todo[int(index)]
         inputs = plan.read_shard(*self.where, number)
         rows = ({"shard": name} | row for row in inputs.to_pylist())
-        decoded = side_by_side(self.job.decode, rows)
+        decoded = side_by_side(self.job.decode, rows, self.job.read_threads)
         while several := list(islice(decoded, self.job.inputs_per_block)):
             flat = [row for made in several for row in made]
             yield {key: _column([row[key] for row in flat]) for key in flat[0]}
@@ -252,19 +295,44 @@ def _column(values: list[Any]) -> Any:
     return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values)
 
 
-def side_by_side(decode: Callable[[Row], T], rows: Iterable[Row]) -> Iterator[T]:
+def side_by_side(
+    function: Callable[[Item], T], items: Iterable[Item], threads: int = THREADS
+) -> Iterator[T]:
     """``map`` on threads, in order and a few ahead: storage makes one wait, decoders free the lock.
 
-    Unlike an executor's own ``map``, it takes no more rows than it has room for.
+    Unlike an executor's own ``map``, it takes no more items than it has room for. With one thread
+    it is ``map``.
     """
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[T]] = deque()
-        for row in rows:
-            waiting.append(pool.submit(decode, row))
-            if len(waiting) > 2 * DECODE_THREADS:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def threads_for(uri: str, gpus: float) -> int:
+    """How many files to read or write at once in a process, where they are at ``uri``.
+
+    Several where storage makes one wait, or a GPU does. Local files are work for cores that have an
+    actor each: threads that take turns with Python's lock took twice the time for small ones.
+    """
+    return 1 if storage.is_local(uri) and not gpus else THREADS
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same, with the next one being made on a thread while one is looked at."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, items, end)
+            yield cast(T, item)
 
 
 class _Write:

@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray.data
-
 from infra import storage
 from pipelines import config, corpora, raydata, sharded
 from pipelines.config import RayOptions
@@ -120,23 +118,22 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
          list(zip(inputs["name"].to_pylist(), inputs["seed"].to_pylist(), strict=True))]
     )  # fmt: skip
 
-    def compute(blocks: ray.data.Dataset) -> ray.data.Dataset:
-        actor: type[Synthesizer] = Synthesizer
-        arguments: tuple[Any, ...] = (cfg.model, cfg.actors, solver, perturbation)
-        if cfg.quality.min_agreement is not None:
-            actor, arguments = CheckedSynthesizer, (*arguments, segment, cfg.quality)
-        return raydata.actor_stage(
-            blocks, actor, arguments, actors=cfg.actors.actors,
-            most=cfg.actors.max_actors, gpus=cfg.ray.gpus_per_actor,
-        )  # fmt: skip
-
+    gpus = cfg.ray.gpus_per_actor
+    options = raydata.staffed(cfg.actors, gpus)
+    arguments = (cfg.model, options, solver, perturbation)
+    if cfg.quality.min_agreement is None:
+        actors = raydata.Actors.of(options, gpus, Synthesizer, *arguments)
+    else:
+        checked = (*arguments, segment, cfg.quality)
+        actors = raydata.Actors.of(options, gpus, CheckedSynthesizer, *checked)
     size = (defaults.width, defaults.height)
     shards = -(-inputs.num_rows // cfg.images_per_shard)
     job = sharded.ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,
-        decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), compute=compute,
+        decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), model=actors,
         write=WriteImages(cfg, palette, fingerprint, shards), max_bad_share=cfg.max_bad_share,
         inputs_per_shard=cfg.images_per_shard, inputs_per_block=cfg.actors.batch_size, key="name",
+        read_threads=sharded.threads_for(cfg.masks, gpus),
     )  # fmt: skip
     more = {key: settings[key] for key in ("solver", "perturbation")}
     finish = Finish(cfg, index, size, settings, paths)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,10 +15,9 @@ from pipelines import pixels
 from pipelines.labelling import review
 from pipelines.labelling.forms import FORMS, FormName, Labelled, Png
 from pipelines.products import rows_of, shard_number, write_shard
-from pipelines.sharded import Row
+from pipelines.sharded import THREADS, Row, side_by_side
 from semflow import Palette
 
-WRITE_THREADS = 8
 SCHEMA = pa.schema(
     {
         "image": pa.string(),
@@ -41,7 +39,7 @@ class WriteLabels:
     def __init__(
         self, output: str, palette: Palette, fingerprint: str, *, images: str,
         forms: Sequence[FormName] = ("png",), confidence: bool = False, own_size: bool = True,
-        review: int = 50,
+        review: int = 50, threads: int = THREADS,
     ) -> None:  # fmt: skip
         """What to write, and where.
 
@@ -54,16 +52,17 @@ class WriteLabels:
             confidence: whether to write the margin of each pixel.
             own_size: whether masks have the photo's size, not the model's.
             review: photos of the list of the lowest; 0 for no list.
+            threads: photos that are written at once in a process.
         """
         self.output, self.palette, self.fingerprint = output, palette, fingerprint
         self.forms = [FORMS[name](palette) for name in forms]
         self.images, self.confidence, self.own_size = images, confidence, own_size
-        self.review = review
+        self.review, self.threads = review, threads
 
     def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
         rows = rows_of(columns)
-        with ThreadPoolExecutor(WRITE_THREADS) as pool:
-            table, entries = zip(*pool.map(self.write_photo, rows), strict=True)
+        written = side_by_side(self.write_photo, rows, self.threads)
+        table, entries = zip(*written, strict=True)
         files: dict[str, bytes] = {}
         number = shard_number(shard)
         for form, of_form in zip(self.forms, zip(*entries, strict=True), strict=True):
@@ -75,7 +74,7 @@ class WriteLabels:
         metadata = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
         made = pa.Table.from_pylist(list(table), SCHEMA)
         makers = {path: partial(bytes, data) for path, data in files.items()}
-        return write_shard(self.output, shard, made, makers, metadata)
+        return write_shard(self.output, shard, made, makers, metadata, self.threads)
 
     def write_photo(self, row: Row) -> tuple[Row, list[Any]]:
         """Write a photo's own files; its row of the table, and what each form has to say of it."""

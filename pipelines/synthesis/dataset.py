@@ -14,7 +14,7 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.products import rows_of, write_shard
 from pipelines.settings import model_fingerprint
-from pipelines.sharded import Row
+from pipelines.sharded import Row, threads_for
 from pipelines.synthesis import card, examples, formats, tally
 from semflow import Palette
 from semflow.version import VERSION
@@ -52,7 +52,8 @@ class WriteImages:
             )
         table = self.table(rows)
         metadata = json.dumps({"fingerprint": self.fingerprint, "classes": self.palette.names})
-        return write_shard(self.cfg.output, shard, table, files, metadata)
+        threads = threads_for(self.cfg.output, self.cfg.ray.gpus_per_actor)
+        return write_shard(self.cfg.output, shard, table, files, metadata, threads)
 
     def facts(self, row: Row) -> Row:
         """What is known of an image, besides its name."""

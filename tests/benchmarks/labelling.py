@@ -47,7 +47,7 @@ class Args:
     kills: int = 10
     bare: int = 10_000
     batch: int = 64
-    actors: int = 1
+    actors: int = 0
     output: str = "out/labelling"
     seed: int = 0
 

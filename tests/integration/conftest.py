@@ -65,7 +65,7 @@ def ray_session(tmp_path_factory, proxy):
     os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"] = "1"
     before = os.getcwd()
     os.chdir(home)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
     raydata.init(None)
     yield home
     ray.shutdown()

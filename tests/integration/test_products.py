@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from pycocotools.mask import decode
 
+from pipelines.config import RayOptions
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.label import LabelConfig, label
 from pipelines.labelling.tiled import TileOptions
@@ -75,6 +76,13 @@ def test_the_table_has_a_row_for_each_mask(labels):
         assert mask.shape == (row["height"], row["width"])
         assert sum(row["class_share"]) == pytest.approx(1)
         assert 0 <= row["mean_margin"] <= 1
+
+
+def test_where_actors_have_gpus_others_decode_and_write_the_same_files(labels, tmp_path):
+    cfg, _, _ = labels
+    apart = replace(cfg, output=str(tmp_path / "apart"), ray=RayOptions(gpus_per_actor=1))
+    label(apart)  # Ray's GPU is a number here: the model runs where there is room
+    assert contents(tmp_path / "apart") == contents(Path(cfg.output))
 
 
 def test_a_finished_label_does_nothing_and_another_is_refused(labels, capsys):
