@@ -42,7 +42,7 @@ to {width}x{height}, masks come back at the photo's own size.
 ## What it is
 
 - Flow: {flow}.
-- Velocity: a `{unet}` of diffusers, in `unet/`.
+- Velocity: a `{unet}` of diffusers, in `unet/`{around}.
 - Autoencoder: {autoencoder}, in `autoencoder/`.
 - Segmenting as saved: {segment}. Synthesizing: {synthesize}, from masks perturbed by
   {kind} noise of at most {amplitude:g} (pixels in [-1, 1]). `model_index.json` says what holds now.
@@ -71,6 +71,8 @@ _FLOWS = {
     "beside mask to noise",
 }
 
+_AROUND = ", with a part that goes around it (`preconditioning.json`)"
+
 _TOLD = (
     "velocity", "init", "steps", "batch_size", "lr", "schedule", "ema_decay", "precision", "seed",
 )  # fmt: skip
@@ -88,6 +90,7 @@ def model_card(index: dict[str, Any]) -> str:
         width=defaults["width"],
         flow=_FLOWS[index.get("flow", "semflow")],
         unet=_class_name(index, "unet"),
+        around=_AROUND if index.get("preconditioned") else "",
         autoencoder=f"`{_class_name(index, 'autoencoder')}`",
         segment=_solver(defaults["segment"]),
         synthesize=_solver(defaults["synthesize"]),

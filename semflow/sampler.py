@@ -220,6 +220,7 @@ class SemFlow(nn.Module):
             "flow": self.path.name,
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
+            "preconditioned": self.velocity.preconditioning is not None,
             "defaults": asdict(self.defaults),
             "palette": self.palette.to_json(),
             "provenance": self.provenance,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from pipelines.config import UserError
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.feed import Feed, Order
-from pipelines.latents import read_manifest
+from pipelines.latents import Rows, read_manifest
 from pipelines.train import last_note, train
 from pipelines.trainconfig import TrainConfig
 from semflow import Objective, RectifiedFlow, SemFlow, Solver
@@ -112,14 +112,16 @@ def test_activations_computed_again_change_nothing_and_validation_beside_is_vali
         assert (tmp_path / "samples" / name).stat().st_size > 1000
 
 
-def test_symmflow_trains_from_the_same_shards_and_goes_through_the_same_jobs(
-    latents, straight, tmp_path
-):
-    options = {"flow": "symmflow", "workers": 1, "init": str(straight / "model")}
+def test_symmflow_trains_from_the_same_shards_and_goes_through_the_same_jobs(latents, tmp_path):
+    options = {"flow": "symmflow", "workers": 1}
     train(train_config(latents, tmp_path / "run", steps=4, **options))
     model = SemFlow.load(train(train_config(latents, tmp_path / "run", **options)))
     assert model.path.name == "symmflow"
     assert model.velocity.config["in_channels"] == 2 * model.autoencoder.channels
+    (image, _), (_, mask) = model.velocity.preconditioning.at_0, model.velocity.preconditioning.at_1
+    rows = Rows(read_manifest(str(latents)), "train", 64)
+    assert image == pytest.approx(float(rows.x_0.std()), abs=1e-3)
+    assert mask == pytest.approx(float(model.encode_masks(rows.ids).std()), abs=1e-3)
     result = evaluate(
         EvaluateConfig(model=str(tmp_path / "run/model"), data=str(latents),
                        output=str(tmp_path / "report"), limit=4)

@@ -238,6 +238,7 @@ def test_a_folder_of_before_the_networks_were_named_is_read(folder, tmp_path):
     SemFlow.load(folder).save(old)
     index = json.loads((old / "model_index.json").read_text())
     assert index.pop("flow") == "semflow"
+    assert index.pop("preconditioned") is False
     assert index.pop("unet") == ["diffusers", "UNet2DModel"]
     assert index.pop("autoencoder") == ["semflow.autoencoder", "SpaceToDepth"]
     assert set(index) == {"_class_name", "format", "defaults", "palette", "provenance"}

@@ -25,7 +25,8 @@ FLOW = SymmetricFlow()
 def model():
     torch.manual_seed(0)
     return SemFlow(
-        make_velocity("tiny", 2 * 48), load_autoencoder("space-to-depth"),
+        make_velocity("tiny", 2 * 48, FLOW.preconditioning(0.5, 0.6)),
+        load_autoencoder("space-to-depth"),
         make_palette("sphere", ("a", "b", "c")),
         Defaults(height=32, width=32, segment=Solver(steps=2), synthesize=Solver(steps=2)),
         path=FLOW,
@@ -119,7 +120,9 @@ def test_a_saved_model_is_the_same_flow(model, tmp_path):
         assert torch.equal(again.segment(images).ids, model.segment(images).ids)
         one, other = (m.synthesize(ids, [1, 2]).images for m in (again, model))
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
-    assert "SymmFlow" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert "SymmFlow" in card
+    assert "preconditioning.json" in card
 
 
 def test_seeds_decide_the_image_and_the_batch_does_not(model):
