@@ -127,7 +127,9 @@ def staffed(options: ModelOptions, gpus: float) -> ModelOptions:
 
 def actor_stage(blocks: ray.data.Dataset, actors: Actors) -> ray.data.Dataset:
     """Run blocks, one at a time, through actors that hold a model."""
-    return blocks.map_batches(
+    # The public call wants a batch size beside GPUs, and would fill one shard's last batch with the
+    # next shard's rows. A block is a batch here, as it was cut.
+    return blocks.map_batches_internal(
         actors.kind,
         fn_constructor_args=actors.arguments,
         batch_size=None,

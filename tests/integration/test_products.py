@@ -80,8 +80,9 @@ def test_the_table_has_a_row_for_each_mask(labels):
 
 def test_where_actors_have_gpus_others_decode_and_write_the_same_files(labels, tmp_path):
     cfg, _, _ = labels
-    apart = replace(cfg, output=str(tmp_path / "apart"), ray=RayOptions(gpus_per_actor=1))
-    label(apart)  # Ray's GPU is a number here: the model runs where there is room
+    one = replace(cfg.actors, threads=1)  # as many as an actor has where there is one a core
+    gpu = RayOptions(gpus_per_actor=1)  # a number here: the model finds none and takes the CPU
+    label(replace(cfg, output=str(tmp_path / "apart"), actors=one, ray=gpu))
     assert contents(tmp_path / "apart") == contents(Path(cfg.output))
 
 
