@@ -263,7 +263,9 @@ class _Shard:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         with self.turn:
             blocks = [self.model(block) for block in ahead(self.decode(batch))]
-        return self.write({key: _joined([block[key] for block in blocks]) for key in blocks[0]})
+        # Popped, so that no more than a column is held twice.
+        joined = {key: _joined([block.pop(key) for block in blocks]) for key in list(blocks[0])}
+        return self.write(joined)
 
 
 def _joined(parts: list[Any]) -> Any:
