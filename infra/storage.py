@@ -25,6 +25,9 @@ S3_TRIES = 16
 """Tries of a request to S3: s3fs waits 0.1 s, then 1.7 times longer each time, at most 15 s. This
 is two minutes in all: a server that is restarted is waited for, one that is gone is reported."""
 
+PARTIAL = ".partial"
+"""How names end, beside a leading dot, of local files that are being written."""
+
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that holds ``uri``, and the path on it."""
@@ -130,7 +133,7 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
     # Plain system calls: a million small files are written so, and pathlib took twice as long.
     target = local_path(uri)
     folder, name = os.path.split(target)
-    partial = f"{folder}/.{name}.{os.getpid()}.partial"
+    partial = f"{folder}/.{name}.{os.getpid()}{PARTIAL}"
     try:
         file = open(partial, "wb")  # noqa: SIM115 - closed below, before it gets its name
     except FileNotFoundError:
@@ -146,6 +149,17 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             os.unlink(partial)
         raise
+
+
+def remove_partials(uri: str) -> None:
+    """Remove what killed writers left below a local ``uri``; no other storage has such files."""
+    if not is_local(uri):
+        return
+    for folder, _, names in os.walk(local_path(uri)):
+        for name in names:
+            if name.startswith(".") and name.endswith(PARTIAL):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def read_json(uri: str) -> Any:

@@ -163,6 +163,8 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
         }
 
     records = {record["shard"]: still_bad(record) for record in _finished(job, planned.split)}
+    if len(records) < len(names):
+        storage.remove_partials(job.output)
     bar = progress(None, f"{job.verb} {planned.split}", planned.inputs)
     total, bad = planned.inputs + already_bad, already_bad
 

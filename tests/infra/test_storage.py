@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from infra import storage
@@ -59,3 +62,18 @@ def test_relative_paths_become_absolute_and_a_jobs_copy_is_warned_of(tmp_path, m
     monkeypatch.chdir(copy)
     storage.absolute("out/x")
     assert "Give an absolute path or a URI" in capsys.readouterr().err
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    program = (
+        "import os, signal; from infra import storage\n"
+        f"with storage.writer({str(tmp_path / 'deep/a.png')!r}) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False)
+    (left,) = (tmp_path / "deep").iterdir()
+    assert left.name.startswith(".a.png.")
+    (tmp_path / "deep/.hidden").touch()
+    storage.write_bytes(f"{tmp_path}/deep/b.partial", b"a user's")
+    storage.remove_partials(f"file://{tmp_path}")
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [".hidden", "b.partial"]
