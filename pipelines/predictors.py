@@ -88,7 +88,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.actors, self.threads) < 0:
-            raise ValueError("--actors.batch-size is 1 or more, --actors.actors and -threads 0")
+            raise ValueError("--actors.batch-size is at least 1; actors and threads, 0")
         if self.max_actors is not None and self.max_actors < max(1, self.actors):
             raise ValueError("--actors.max-actors is at least --actors.actors")
 
