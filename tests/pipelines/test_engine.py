@@ -1,13 +1,25 @@
-"""The network that a training starts from."""
+"""What stands around DeepSpeed's engine, and the network that it starts from."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
-from pipelines.engine import build_velocity
+from pipelines.engine import build_operators, build_velocity
 from pipelines.trainconfig import TrainConfig
 from semflow import SemFlow, load_autoencoder, make_palette, make_velocity
 from semflow.precondition import Preconditioning
 from semflow.sampler import Defaults
+
+
+def test_a_build_that_was_killed_does_not_let_later_ones_wait(tmp_path, monkeypatch):
+    build_operators()  # in this process it is loaded from here on
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    stale = Path(tmp_path, "deepspeed_shm_comm", "lock")
+    stale.parent.mkdir()
+    stale.touch()
+    build_operators()
+    assert not stale.exists()
 
 
 @pytest.fixture(scope="module")
