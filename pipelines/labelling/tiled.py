@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ import tyro
 from pipelines import pixels
 from pipelines.corpora import parts
 from pipelines.predictors import ModelOptions, Predictor
+from pipelines.sharded import ahead
 from semflow import Solver, segment_tiled
 from semflow.tiles import OVERLAP
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 PHOTOS_A_BLOCK = 4
 """Photos that an actor takes together. Each is computed alone: this decides nothing but how well
@@ -72,10 +69,10 @@ class TileSegmenter(Predictor):
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         files = zip(batch.pop("file"), batch["error"], strict=True)
-        with ThreadPoolExecutor(2) as pool:  # PNG is made of one photo while the next is segmented
+        with ThreadPoolExecutor(1) as pool:  # PNG is made of one photo while the next is segmented
             packed = [
                 pool.submit(self.pack, *self.segment(*opened))
-                for opened in _one_ahead(pool, lambda file: self.open(*file), files)
+                for opened in ahead(self.open(*file) for file in files)
             ]
             rows = [future.result() for future in packed]
         kinds = {"ids": object, "confidence": object, "margin": np.float32}
@@ -120,17 +117,3 @@ class TileSegmenter(Predictor):
         return facts | {
             key: pixels.png(value) if value.size else b"" for key, value in pictures.items()
         }
-
-
-def _one_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A]
-) -> Iterator[B]:
-    """``map``, with the next item in work on the pool while one is looked at."""
-    waiting: Future[B] | None = None
-    for item in items:
-        following = pool.submit(function, item)
-        if waiting:
-            yield waiting.result()
-        waiting = following
-    if waiting:
-        yield waiting.result()
