@@ -7,9 +7,8 @@ import torch
 
 from pipelines.engine import build_operators, build_velocity
 from pipelines.trainconfig import TrainConfig
-from semflow import SemFlow, load_autoencoder, make_palette, make_velocity
+from semflow import SemFlow
 from semflow.precondition import Preconditioning
-from semflow.sampler import Defaults
 
 
 def test_a_build_that_was_killed_does_not_let_later_ones_wait(tmp_path, monkeypatch):
@@ -22,25 +21,14 @@ def test_a_build_that_was_killed_does_not_let_later_ones_wait(tmp_path, monkeypa
     assert not stale.exists()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("model")
-    SemFlow(
-        make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
-        make_palette("sphere", ("a", "b")), Defaults(height=32, width=32),
-    ).save(where)  # fmt: skip
-    return str(where)
-
-
-def test_another_flow_takes_a_networks_weights_for_both_halves_of_its_states(folder):
-    velocity = build_velocity(TrainConfig(flow="symmflow", init=folder), 96)
-    own = SemFlow.load(folder).velocity.unet.state_dict()["conv_in.weight"]
+def test_another_flow_takes_a_networks_weights_for_both_halves_of_its_states(model):
+    velocity = build_velocity(TrainConfig(flow="symmflow", init=str(model)), 96)
+    own = SemFlow.load(model).velocity.unet.state_dict()["conv_in.weight"]
     weight = velocity.unet.state_dict()["conv_in.weight"]
     assert torch.equal(weight, torch.cat((own, own), 1) / 2)
     assert velocity.preconditioning is None
     with pytest.raises(ValueError, match="takes 48 channels"):
-        build_velocity(TrainConfig(init=folder), 4)
+        build_velocity(TrainConfig(init=str(model)), 4)
 
 
 def test_preconditioning_is_for_new_networks():

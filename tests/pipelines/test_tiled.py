@@ -11,20 +11,8 @@ from pipelines import pixels
 from pipelines.labelling.tiled import ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions
 from pipelines.sharded import _column
-from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity, segment_tiled
-from semflow.sampler import Defaults
+from semflow import SemFlow, Solver, segment_tiled
 from tests.pictures import encoded, scene
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    SemFlow(
-        make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
-        make_palette("sphere", ["sky", "road", "tree"]), Defaults(height=32, width=48),
-    ).save(folder)  # fmt: skip
-    return folder
 
 
 def read(folder, files):
