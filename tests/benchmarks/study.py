@@ -8,7 +8,8 @@ of steps on each of: a small real set; images synthesized from the masks of that
 them, kept only if they agree with their masks; both; the photos of the small set with labels that
 the model made; and many more photos with labels that the model made. Each is scored on held-out
 photos with their true masks, which neither the flow nor the classifier was trained on. ``label.py``
-and ``synthesize.py`` are run as a user runs them.
+and ``synthesize.py`` are run as a user runs them. What was trained and scored is kept in the output,
+and not done again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Args:
     small: int = 100
     """Photos of the small real set, spread over train/."""
     many: int = 2000
-    """Photos that are labelled by the model; at most all of train/."""
+    """Photos that are labelled by the model; at most all of train/. 0: none, where the model was
+    trained on the small set itself and there are no others."""
     synthesize: str = "--samples 4"
     """More arguments of synthesize.py."""
     steps: int = 800
@@ -92,6 +94,9 @@ Pairs = tuple[Tensor, Tensor]
 """Photos [N, 3, H, W] uint8 and class ids [N, H, W] uint8."""
 
 
+Scores = dict[str, float]
+
+
 def read(pairs: list[tuple[Path, Path]], model: SemFlow) -> Pairs:
     """Pairs of files at the model's size."""
     size = model.defaults.width, model.defaults.height
@@ -107,7 +112,15 @@ def read(pairs: list[tuple[Path, Path]], model: SemFlow) -> Pairs:
     )
 
 
-def train(pairs: Pairs, test: Pairs, classes: int, args: Args, seed: int) -> dict[str, float]:
+def kept(path: Path, pairs: Pairs, test: Pairs, classes: int, args: Args, seed: int) -> Scores:
+    """What ``path`` says of this training, or the training."""
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(train(pairs, test, classes, args, seed)))
+    return json.loads(path.read_text())
+
+
+def train(pairs: Pairs, test: Pairs, classes: int, args: Args, seed: int) -> Scores:
     """mIoU and accuracy on ``test`` after training on ``pairs``."""
     torch.manual_seed(seed)
     network = UNet(classes, args.width).to(memory_format=torch.channels_last)
@@ -164,12 +177,14 @@ def main() -> None:
     real = matching(args.corpus / "images/train", args.corpus / "masks/train")
     held_out = matching(args.corpus / "images/val", args.corpus / "masks/val")
     few = real[:: max(1, len(real) // args.small)][: args.small]
-    pool = real[:: max(1, len(real) // args.many)][: args.many]
+    labelling = {"few": [image for image, _ in few]}
+    if args.many:
+        pool = real[:: max(1, len(real) // args.many)][: args.many]
+        labelling["pool"] = [image for image, _ in pool]
     home = args.output
-    linked([photo for photo, _ in few], home / "few")
     linked([mask for _, mask in few], home / "masks")
-    linked([photo for photo, _ in pool], home / "pool")
-    for name in ("few", "pool"):
+    for name, images in labelling.items():
+        linked(images, home / name)
         run("pipelines/label.py", "--model", args.model, "--images", str(home / name),
             "--output", str(home / f"{name}-labels"), "--review", "0")  # fmt: skip
     run("pipelines/synthesize.py", "--model", args.model, "--masks", str(home / "masks"),
@@ -178,7 +193,7 @@ def main() -> None:
     made = read(matching(home / "made/images", home / "made/masks"), model)
     labelled = {
         name: read(matching(home / name, home / f"{name}-labels/masks"), model)
-        for name in ("few", "pool")
+        for name in labelling
     }
     repeats = max(1, len(made[0]) // len(small[0]))  # so that half of what is seen is real
     sets: dict[str, Pairs] = {
@@ -189,12 +204,17 @@ def main() -> None:
             torch.cat([made[1], small[1].repeat(repeats, 1, 1)]),
         ),
         "real, labelled by the model": labelled["few"],
-        "many photos, labelled by the model": labelled["pool"],
     }
+    if args.many:
+        sets["many photos, labelled by the model"] = labelled["pool"]
     test, classes = read(held_out, model), len(model.palette)
     rows: list[dict[str, Any]] = []
     for name, pairs in sets.items():
-        found = [train(pairs, test, classes, args, seed) for seed in range(args.seeds)]
+        stem = name.replace(",", "").replace(" ", "-")
+        found = [
+            kept(home / "scores" / f"{stem}-{seed}.json", pairs, test, classes, args, seed)
+            for seed in range(args.seeds)
+        ]
         rows.append({"trained on": name, "images": len(pairs[0]),
                      "miou": [one["miou"] for one in found],
                      "accuracy": [one["accuracy"] for one in found]})  # fmt: skip
