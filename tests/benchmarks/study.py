@@ -8,8 +8,8 @@ of steps on each of: a small real set; images synthesized from the masks of that
 them, kept only if they agree with their masks; both; the photos of the small set with labels that
 the model made; and many more photos with labels that the model made. Each is scored on held-out
 photos with their true masks, which neither the flow nor the classifier was trained on. ``label.py``
-and ``synthesize.py`` are run as a user runs them. What was trained and scored is kept in the output,
-and not done again.
+and ``synthesize.py`` are run as a user runs them. What was trained and scored is kept in the
+output, and not done again.
 """
 
 from __future__ import annotations
