@@ -20,6 +20,8 @@ LARGEST_SEED = 2**53 - 1
 class SegmentQuery(BaseModel, extra="forbid"):
     overlay: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """Opacity of the mask over the photo, in JSON; 0 leaves that picture out."""
+    confidence: bool = False
+    """Whether JSON has each pixel's margin too, 8-bit grey, at the size that the model saw."""
 
 
 class SynthesizeQuery(BaseModel, extra="forbid"):

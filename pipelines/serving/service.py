@@ -176,6 +176,8 @@ class Service:
                     headers = {"Mean-Margin": f"{answer['margin']:.4f}"}
                     return Response(mask, media_type="image/png", headers=headers)
                 result = self.described(answer, size) | {"mask": as_text(mask)}
+                if query.confidence:
+                    result["confidence"] = as_text(pixels.png(answer["confidence"]))
                 if opacity:
                     picture = await asyncio.to_thread(overlay_png, photo, mask, opacity)
                     result["overlay"] = as_text(picture)

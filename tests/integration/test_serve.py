@@ -80,6 +80,11 @@ def test_a_mask_is_what_the_batch_jobs_predictor_says(service, model):
     assert np.allclose(shares, np.bincount(expected["ids"][0].ravel(), minlength=3) / (32 * 48))
     assert answer["mean_margin"] == pytest.approx(float(expected["margin"][0]), abs=1e-3)
     assert float(plain.headers["mean-margin"]) == pytest.approx(answer["mean_margin"], abs=1e-3)
+    assert "confidence" not in answer
+    more = post(
+        f"{service}/segment?confidence=true", encoded(image), accept="application/json"
+    ).json()
+    assert np.abs(decoded(more["confidence"]).astype(int) - expected["confidence"][0]).max() <= 1
     colours = np.asarray(mask.convert("RGB")).astype(float)
     assert np.abs(decoded(answer["overlay"]) - (0.75 * image + 0.25 * colours)).max() <= 1
 
@@ -161,6 +166,7 @@ HOSTILE = [
     ("segment", b"--x--\r\n", "multipart/form-data; boundary=x", 400, "no file"),
     ("segment?overlay=2", PHOTO, "image/png", 400, "overlay"),
     ("segment?overlay=nan", PHOTO, "image/png", 400, "overlay"),
+    ("segment?confidence=some", PHOTO, "image/png", 400, "confidence"),
     ("segment?opacity=0.5", PHOTO, "image/png", 400, "no query value 'opacity'"),
     ("synthesize", PHOTO, "image/png", 400, "one channel"),
     ("synthesize", encoded(scene(0)[1] + 3), "image/png", 400, "beyond the 3 classes"),
@@ -306,6 +312,9 @@ def test_the_page_segments_a_photo_and_synthesizes_what_is_painted(page, service
     assert page.locator("#shares tr").count() >= 1
     page.fill("#opacity", "80")
     assert page.evaluate("document.querySelector('#over').style.opacity") == "0.8"
+    assert width_of(page, "#over") == 60
+    page.check("#unsure")
+    assert width_of(page, "#over") == 48  # the margin has the model's size
 
     page.get_by_label("tree", exact=True).check()
     page.fill("#brush", "8")
