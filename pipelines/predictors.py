@@ -52,6 +52,8 @@ class PerturbationChoice:
     """'uniform' or 'gaussian'."""
     amplitude: float | None = None
     """Largest change of a channel, on pixels in [-1, 1]; below half the anchor distance."""
+    exponent: float | None = None
+    """Spectral exponent: 0 is white, more is smoother. A model knows what it was trained with."""
 
     def over(self, default: Perturbation) -> Perturbation:
         """The perturbation to use, given the model's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
@@ -24,11 +25,19 @@ class Perturbation:
     amplitude: float = 0.05
     """Largest change of a channel, on pixels in [-1, 1] (the released code's 0.05 is 6.4 of 255).
     It must stay below half the anchor distance, or a label could change. 0 is none."""
+    exponent: float = 0.0
+    """Spectral exponent: a component of frequency f has amplitude f^-exponent. 0 is white as in the
+    paper; 1 that of photos, 2 smoother. A pixel's own distribution is that of ``kind`` always. What
+    white noise says of whole regions averages out, so a flow makes one colouring for all seeds."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.amplitude) and self.amplitude >= 0):
             raise ValueError(
                 f"a perturbation amplitude is a number of at least 0, not {self.amplitude}"
+            )
+        if not (math.isfinite(self.exponent) and self.exponent >= 0):
+            raise ValueError(
+                f"a perturbation's spectral exponent is a number of at least 0, not {self.exponent}"
             )
 
     def check(self, palette: Palette) -> None:
@@ -53,17 +62,34 @@ class Perturbation:
         recorded seed whatever the batch or the device.
         """
         uniform = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(seed))
+        if self.exponent:
+            normal = torch.special.ndtri(uniform.clamp(min=2**-25))  # 0 would be infinite
+            gain = _gain(shape[-2], shape[-1], self.exponent)
+            filtered = torch.fft.irfft2(torch.fft.rfft2(normal) * gain, s=tuple(shape[-2:]))
+            uniform = torch.special.ndtr(filtered)
         if self.kind == "uniform":
             return (2 * uniform - 1) * self.amplitude
         # A normal with a deviation of half the amplitude, truncated there: inverse distribution.
         low = 0.5 * (1 + math.erf(-2 / math.sqrt(2)))
-        normal: Tensor = torch.special.ndtri(low + uniform * (1 - 2 * low))
-        return normal * (self.amplitude / 2)
+        truncated: Tensor = torch.special.ndtri(low + uniform * (1 - 2 * low))
+        return truncated * (self.amplitude / 2)
 
     def apply(self, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
         """Perturb mask pictures ``[B, 3, H, W]`` in [-1, 1], picture ``i`` by ``seeds[i]``."""
         noise = torch.stack([self.draw(pictures.shape[1:], seed) for seed in seeds])
         return pictures + noise.to(pictures)
+
+
+@lru_cache
+def _gain(height: int, width: int, exponent: float) -> Tensor:
+    """``[H, W // 2 + 1]``: makes white noise of variance 1 that of the exponent, of variance 1.
+
+    The mean of a picture counts as the lowest frequency that fits into it.
+    """
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None]
+    frequency = torch.hypot(down, across).clamp(min=1 / max(height, width))
+    gain = frequency**-exponent
+    return (gain / gain.square().mean().sqrt())[:, : width // 2 + 1]
 
 
 def draw_seeds(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from semflow import Palette, Perturbation, Solver
@@ -79,8 +79,12 @@ def solvers(
     ]  # fmt: skip
 
 
-def perturbations(palette: Palette, solver: Solver, shares: tuple[float, ...]) -> list[Candidate]:
+def perturbations(
+    palette: Palette, solver: Solver, shares: tuple[float, ...], own: Perturbation
+) -> list[Candidate]:
     """Ways to perturb: both kinds, at shares of what the palette bears; the paper's first.
+
+    All with the spectral exponent of the model's ``own``, and that itself.
 
     Raises:
         ValueError: for a share that is not in [0, 1): from the bound on, a label could change.
@@ -91,10 +95,11 @@ def perturbations(palette: Palette, solver: Solver, shares: tuple[float, ...]) -
             f"amplitudes are shares in [0, 1) of the bound {bound:.4f}, not {list(shares)}: from "
             "the bound on, a perturbation could turn a class into another"
         )
-    ways = [Perturbation(kind="uniform", amplitude=min(PAPER_AMPLITUDE, 0.99 * bound))]
-    ways += [Perturbation(amplitude=0.0)] * (0 in shares)
+    ways = [replace(own, kind="uniform", amplitude=min(PAPER_AMPLITUDE, 0.99 * bound))]
+    ways += [own] * (own.amplitude > 0)
+    ways += [replace(own, amplitude=0.0)] * (0 in shares)
     ways += [
-        Perturbation(kind=kind, amplitude=round(share * bound, 4))
+        replace(own, kind=kind, amplitude=round(share * bound, 4))
         for kind in ("uniform", "gaussian")
         for share in sorted(shares)
         if share
@@ -104,5 +109,5 @@ def perturbations(palette: Palette, solver: Solver, shares: tuple[float, ...]) -
     return [
         Candidate(name=f"perturb {way.kind} {way.amplitude:g}", direction="perturb", solver=solver,
                   perturbation=way, paper=number == 0)
-        for number, way in enumerate(ways)
+        for number, way in enumerate(dict.fromkeys(ways))
     ]  # fmt: skip

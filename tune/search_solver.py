@@ -134,7 +134,7 @@ def candidates(
         found += solvers("segment", cfg.solvers, cfg.max_nfe, grids, own)
     if cfg.direction != "segment":
         found += solvers("synthesize", cfg.solvers, cfg.max_nfe, grids, own)
-        found += perturbations(palette, defaults.synthesize, cfg.amplitudes)
+        found += perturbations(palette, defaults.synthesize, cfg.amplitudes, own)
     found.sort(key=lambda one: (not one.paper, one.solver.nfe or cfg.max_nfe))
     return found[: cfg.trials]
 

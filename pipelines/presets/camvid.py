@@ -6,7 +6,8 @@
 
 DIR holds images/{train,val} and masks/{train,val}, ids 0 to 10, 11 for what is not labelled.
 What it gave, and on what machine, is in README.md. This is no setting of the paper's: lossless
-latents, anchors on a sphere, the anchor loss and half of the times at the photo's end.
+latents, anchors on a sphere, a smooth perturbation, the anchor loss and half of the times at the
+photo's end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from pipelines.corpora.known import KNOWN
 from pipelines.encodeconfig import EncodeConfig
 from pipelines.trainconfig import TrainConfig
-from semflow import Objective, RectifiedFlow, Solver
+from semflow import Objective, Perturbation, RectifiedFlow, Solver
 
 ENCODE = EncodeConfig(
     corpus=KNOWN["camvid"][1],
@@ -22,6 +23,7 @@ ENCODE = EncodeConfig(
     width=128,
     views=8,
     palette="sphere",
+    perturbation=Perturbation(amplitude=0.25, exponent=2.0),
 )
 
 TRAIN = TrainConfig(

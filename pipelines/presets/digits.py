@@ -12,15 +12,20 @@ from pipelines import digits
 from pipelines.corpora import Corpus
 from pipelines.encodeconfig import EncodeConfig
 from pipelines.trainconfig import TrainConfig
-from semflow import Objective, RectifiedFlow, Solver
+from semflow import Objective, Perturbation, RectifiedFlow, Solver
 
 ENCODE = EncodeConfig(
-    corpus=Corpus(classes=digits.CLASSES), height=64, width=64, palette="sphere", draws=2
+    corpus=Corpus(classes=digits.CLASSES),
+    height=64,
+    width=64,
+    palette="sphere",
+    perturbation=Perturbation(amplitude=0.25, exponent=2.0),
+    draws=2,
 )
 
 TRAIN = TrainConfig(
     velocity="small",
-    path=RectifiedFlow(at_image=0.6, at_mask=0.15),
+    path=RectifiedFlow(at_image=0.6, at_mask=0.05),
     objective=Objective(anchor_weight=1.0),
     online_masks=True,
     steps=2000,
@@ -31,5 +36,5 @@ TRAIN = TrainConfig(
     validate_every=500,
     checkpoint_every=500,
     segment=Solver(steps=1),
-    synthesize=Solver(steps=1),
+    synthesize=Solver(steps=5),
 )

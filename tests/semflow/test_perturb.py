@@ -22,10 +22,43 @@ def test_spreads_are_those_of_the_distributions():
     assert gaussian.std() == pytest.approx(0.05 * 0.8796, rel=0.01)
 
 
+def many(perturbation, height, width, count=400):
+    return torch.stack([perturbation.draw((3, height, width), seed) for seed in range(count)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (15, 24), (9, 5)])
+def test_a_spectrum_leaves_each_pixel_its_distribution(height, width):
+    draws = many(Perturbation(amplitude=0.2, exponent=2.0), height, width, 2000)
+    assert draws.abs().max() <= 0.2
+    shares = torch.linspace(0.05, 0.95, 19)
+    found = torch.quantile(draws[:, :, height // 2, width // 2].flatten(), shares)
+    assert torch.allclose(found, 0.2 * (2 * shares - 1), atol=0.015)
+    spread = draws.std((0, 1))
+    assert torch.allclose(spread, torch.full_like(spread, 0.2 / 3**0.5), rtol=0.06)
+    gaussian = many(Perturbation(kind="gaussian", amplitude=0.2, exponent=2.0), height, width)
+    assert gaussian.abs().max() <= 0.2
+    assert gaussian.std() == pytest.approx(0.1 * 0.8796, rel=0.06)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_amplitudes_fall_with_frequency_by_the_exponent(exponent):
+    draws = many(Perturbation(amplitude=0.05, exponent=exponent), 32, 32)
+    normal = torch.special.ndtri(((draws / 0.05 + 1) / 2).clamp(1e-6, 1 - 1e-6))
+    power = torch.fft.rfft2(normal).abs().square().mean((0, 1))
+    for k in (2, 4, 8):
+        fall = (power[0, 1] + power[1, 0]) / (power[0, k] + power[k, 0])
+        assert fall.sqrt() == pytest.approx(k**exponent, rel=0.1)
+    white = many(Perturbation(amplitude=0.05), 32, 32)
+    # Of white noise the mean says nothing: it is 32 times less than a pixel.
+    assert white.mean((2, 3)).std() < 0.05 * white.std()
+    assert draws.mean((2, 3)).std() > 0.1 * exponent * draws.std()
+
+
 def test_a_picture_is_perturbed_alike_whatever_its_batch():
-    pictures, perturbation = torch.zeros(3, 3, 4, 4), Perturbation()
-    together = perturbation.apply(pictures, [1, 2, 3])
-    assert torch.equal(together[1:2], perturbation.apply(pictures[1:2], [2]))
+    pictures = torch.zeros(3, 3, 4, 4)
+    for perturbation in (Perturbation(), Perturbation(exponent=2.0)):
+        together = perturbation.apply(pictures, [1, 2, 3])
+        assert torch.equal(together[1:2], perturbation.apply(pictures[1:2], [2]))
 
 
 @pytest.mark.parametrize("palette", ["grid", "spread", "sphere"])
@@ -56,6 +89,11 @@ def test_an_amplitude_that_could_change_a_label_is_refused_with_the_numbers():
 def test_a_wrong_amplitude_is_refused(amplitude):
     with pytest.raises(ValueError, match="amplitude"):
         Perturbation(amplitude=amplitude)
+
+
+def test_a_wrong_exponent_is_refused():
+    with pytest.raises(ValueError, match="spectral exponent"):
+        Perturbation(exponent=-1.0)
 
 
 def test_no_amplitude_is_no_perturbation():

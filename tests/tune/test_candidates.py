@@ -8,7 +8,7 @@ from tune.front import choose, dominates, pareto
 from tune.hopeless import Hopeless, settled
 from tune.trial import trial_file
 
-OWN = Perturbation()
+OWN, SMOOTH = Perturbation(), Perturbation(amplitude=0.2, exponent=2.0)
 
 
 def trial(right, n=32, seed=0):
@@ -42,12 +42,14 @@ def test_candidates_begin_with_the_paper_and_stay_within_their_evaluations():
 def test_no_perturbation_can_be_tried_from_the_bound_on():
     palette = make_palette("spread", 5)
     bound, *_ = palette.perturbation_bound()
-    found = perturbations(palette, Solver(), (0.0, 0.5, 0.99))
+    found = perturbations(palette, Solver(), (0.0, 0.5, 0.99), SMOOTH)
     assert max(one.perturbation.amplitude for one in found) < bound
     assert sum(one.perturbation.amplitude == 0 for one in found) == 1
+    assert SMOOTH in [one.perturbation for one in found]
+    assert {one.perturbation.exponent for one in found} == {2.0}
     for share in (1.0, 1.5, -0.1, float("nan")):
         with pytest.raises(ValueError, match="shares in"):
-            perturbations(palette, Solver(), (share,))
+            perturbations(palette, Solver(), (share,), OWN)
 
 
 def test_a_front_is_what_nothing_beats():
