@@ -26,11 +26,4 @@ def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict
                 decoded = manifest.palette.decode(model.decode(clean))
             confusion.update(decoded.ids, truth)
             seen += len(clean)
-    iou = zip(manifest.palette.names, confusion.iou.tolist(), strict=True)
-    return {
-        "split": name,
-        "masks": seen,
-        "miou": confusion.miou,
-        "accuracy": confusion.accuracy,
-        "iou": {name: None if value != value else value for name, value in iou},
-    }
+    return {"split": name, "masks": seen, **confusion.scores(manifest.palette.names)}

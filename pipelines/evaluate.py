@@ -175,28 +175,19 @@ def summarize(sums: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {
         "images": images,
         "segmentation": {
-            **scores_of(confusion, names),
+            **confusion.scores(names),
             "mean_margin": float(sums["margin"]) / images,
             "nfe": float(sums["segment_nfe"]) / images,
             "images_per_s": images / float(sums["segment_seconds"]),
             "confusion": confusion.counts.tolist(),
         },
         "synthesis": {
-            "agreement": scores_of(agreement, names),
+            "agreement": agreement.scores(names),
             "nfe": float(sums["synthesize_nfe"]) / images,
             "images_per_s": images / float(sums["synthesize_seconds"]),
         },
         # The peak of pixels in [-1, 1] is 2 above their least.
         "round_trip": {"mse": mse, "psnr_db": float(10 * np.log10(4 / max(mse, 1e-12)))},
-    }
-
-
-def scores_of(confusion: ConfusionMatrix, names: list[str]) -> dict[str, Any]:
-    iou = (None if value != value else value for value in confusion.iou.tolist())
-    return {
-        "miou": confusion.miou,
-        "accuracy": confusion.accuracy,
-        "iou": dict(zip(names, iou, strict=True)),
     }
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from infra import storage
 from pipelines.metricoptions import MetricName, MetricOptions
 from semflow.frechet import Gaussian, Pyramid
+from semflow.images import to_bytes
 from semflow.inception import FEATURES, INCEPTION, Inception
 from semflow.kernel import SUBSET_SIZE, kernel_distance
 from semflow.lpips import LPIPS, load_lpips
@@ -111,7 +112,7 @@ class Judge:
 
         Images are rounded to 8 bits first, as they are when they are written to files.
         """
-        pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+        pixels = to_bytes(images)
         return {
             f"{name}:{side}": net(pixels).float().cpu().numpy()
             for name, net in self.features.items()

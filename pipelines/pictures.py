@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.pixels import png
 from semflow import Palette
+from semflow.images import to_bytes
 
 if TYPE_CHECKING:
     from pipelines.validate import Samples
@@ -22,8 +23,7 @@ HEADING = 18
 
 def to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
     """Pixels ``[3, H, W]`` in [-1, 1] as uint8 ``[H, W, 3]``."""
-    scaled = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round()
-    return scaled.byte().movedim(0, -1).cpu().numpy()
+    return to_bytes(pixels).movedim(0, -1).cpu().numpy()
 
 
 def colours(ids: Tensor, palette: Palette) -> NDArray[np.uint8]:

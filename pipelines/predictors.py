@@ -15,6 +15,7 @@ from torch import Tensor
 
 from infra import storage
 from semflow import Perturbation, SemFlow, Solver
+from semflow.images import to_bytes
 from semflow.perturb import PerturbationKind
 from semflow.solvers import SolverName
 
@@ -188,6 +189,5 @@ class Synthesizer(Predictor):
                 torch.from_numpy(ids[good]), seeds, solver=self.solver,
                 perturbation=self.perturbation,
             )  # fmt: skip
-            scaled = ((result.images.float() + 1) * 127.5).round().byte()
-            pixels[good] = scaled.movedim(1, -1).cpu().numpy()
+            pixels[good] = to_bytes(result.images).movedim(1, -1).cpu().numpy()
         return batch | {"pixels": pixels}

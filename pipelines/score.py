@@ -109,9 +109,7 @@ def score(cfg: ScoreConfig) -> Row:
         result = {
             "corpus": cfg.corpus.root, "split": split, "labels": cfg.labels,
             "pairs": listing.pairs.num_rows, "scored": len(matched) - len(unusable),
-            "miou": confusion.mean_iou(ignored), "accuracy": confusion.accuracy,
-            "iou": {name: None if value != value else value for name, value in
-                    zip(cfg.corpus.classes, confusion.iou.tolist(), strict=True)},
+            **confusion.scores(cfg.corpus.classes), "miou": confusion.mean_iou(ignored),
             "ignored_classes": list(cfg.ignore_classes), "ignored_pixels": cfg.ignore_pixels,
             "pixels": int(confusion.counts.sum()), "resized": resized, "missing": missing,
             "unusable": unusable, "without_partner": [bad._asdict() for bad in listing.bad],

@@ -103,6 +103,11 @@ def _resized_bytes(photo: Image.Image, height: int, width: int) -> tuple[Tensor,
     return pixels, (photo.height, photo.width)
 
 
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Pixels in [-1, 1], clipped there, as uint8 of the same shape."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
 def read_mask(
     mask: Any, height: int, width: int, palette: Palette, ignore_ids: Sequence[int] = (IGNORE,)
 ) -> Tensor:

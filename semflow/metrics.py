@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,3 +67,12 @@ class ConfusionMatrix:
         """Share of scored pixels that are right; NaN when nothing was scored."""
         hit = self.counts[:, : self.num_classes].diagonal().sum().double()
         return float(hit / self.counts.sum())
+
+    def scores(self, names: Sequence[str]) -> dict[str, Any]:
+        """``miou``, ``accuracy`` and ``iou`` by class name, for JSON: None for a class not seen."""
+        iou = (None if value != value else value for value in self.iou.tolist())
+        return {
+            "miou": self.miou,
+            "accuracy": self.accuracy,
+            "iou": dict(zip(names, iou, strict=True)),
+        }

@@ -58,3 +58,11 @@ def test_a_dropped_class_is_torchmetrics_ignore_index():
     dropped = confusion(predicted, torch.where(truth == 0, IGNORE, truth))
     expected = float(macro(predicted, truth))
     assert dropped.mean_iou(without=[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_by_name_are_json_and_none_where_a_class_was_not_seen():
+    confusion = ConfusionMatrix(3)
+    confusion.update(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
+    assert confusion.scores(["road", "sky", "tree"]) == {
+        "miou": 0.5, "accuracy": 2 / 3, "iou": {"road": 0.5, "sky": 0.5, "tree": None},
+    }  # fmt: skip
