@@ -58,6 +58,9 @@ class RectifiedFlow:
     """How training spends its time on [0, 1]. 'uniform' is the paper's; 'logit-normal' prefers
     the middle (SD3, arXiv 2403.03206); 'ends' prefers both ends, where few-step solvers look
     (RF++, arXiv 2405.20320, p(t) ~ e^(4t) + e^(-4t))."""
+    shift: float = 1.0
+    """Above 1, more times near the mask, where images of one mask part: t becomes
+    shift * t / (1 + (shift - 1) * t). SD3's towards noise (arXiv 2403.03206, Eq. 23)."""
     at_image: float = 0.0
     """Share of the times that are exactly 0. There the whole answer must be read off the photo;
     further on, the mask shines through ``x_t``. All that a one-step segmentation looks at."""
@@ -67,6 +70,8 @@ class RectifiedFlow:
     def __post_init__(self) -> None:
         if min(self.at_image, self.at_mask) < 0 or self.at_image + self.at_mask > 1:
             raise ValueError("at_image and at_mask are shares, together at most 1")
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise ValueError(f"a shift of times is above 0, not {self.shift}")
 
     def channels(self, latent: int) -> int:
         """Of a state, for latents of ``latent`` channels."""
@@ -125,7 +130,9 @@ class RectifiedFlow:
         at_image, at_mask = uniform < self.at_image, uniform >= 1 - self.at_mask
         if inside > 0:
             uniform = ((uniform - self.at_image) / inside).clamp(0, 1)
-        times = torch.where(at_image, 0.0, self._inside(uniform))
+        inner = self._inside(uniform)
+        inner = self.shift * inner / (1 + (self.shift - 1) * inner)
+        times = torch.where(at_image, 0.0, inner)
         return torch.where(at_mask, 1.0, times)
 
     def _inside(self, uniform: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ ENCODE = EncodeConfig(
 
 TRAIN = TrainConfig(
     velocity="small",
-    path=RectifiedFlow(at_image=0.5, at_mask=0.1),
+    path=RectifiedFlow(at_image=0.5, shift=4.0),
     objective=Objective(anchor_weight=0.5, class_balance=0.5),
     online_masks=True,
     steps=3000,
@@ -39,5 +39,5 @@ TRAIN = TrainConfig(
     validate_every=500,
     checkpoint_every=500,
     segment=Solver(steps=1),
-    synthesize=Solver(steps=10),
+    synthesize=Solver(steps=5),
 )

@@ -25,7 +25,7 @@ ENCODE = EncodeConfig(
 
 TRAIN = TrainConfig(
     velocity="small",
-    path=RectifiedFlow(at_image=0.6, at_mask=0.05),
+    path=RectifiedFlow(at_image=0.5, shift=4.0),
     objective=Objective(anchor_weight=1.0),
     online_masks=True,
     steps=2000,
