@@ -177,7 +177,8 @@ class Service:
                     return Response(mask, media_type="image/png", headers=headers)
                 result = self.described(answer, size) | {"mask": as_text(mask)}
                 if query.confidence:
-                    result["confidence"] = as_text(pixels.png(answer["confidence"]))
+                    margins = await asyncio.to_thread(pixels.png, answer["confidence"])
+                    result["confidence"] = as_text(margins)
                 if opacity:
                     picture = await asyncio.to_thread(overlay_png, photo, mask, opacity)
                     result["overlay"] = as_text(picture)
