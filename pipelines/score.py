@@ -109,7 +109,7 @@ def score(cfg: ScoreConfig) -> Row:
         result = {
             "corpus": cfg.corpus.root, "split": split, "labels": cfg.labels,
             "pairs": listing.pairs.num_rows, "scored": len(matched) - len(unusable),
-            **confusion.scores(cfg.corpus.classes), "miou": confusion.mean_iou(ignored),
+            **confusion.scores(cfg.corpus.classes, ignored),
             "ignored_classes": list(cfg.ignore_classes), "ignored_pixels": cfg.ignore_pixels,
             "pixels": int(confusion.counts.sum()), "resized": resized, "missing": missing,
             "unusable": unusable, "without_partner": [bad._asdict() for bad in listing.bad],

@@ -68,11 +68,14 @@ class ConfusionMatrix:
         hit = self.counts[:, : self.num_classes].diagonal().sum().double()
         return float(hit / self.counts.sum())
 
-    def scores(self, names: Sequence[str]) -> dict[str, Any]:
-        """``miou``, ``accuracy`` and ``iou`` by class name, for JSON: None for a class not seen."""
+    def scores(self, names: Sequence[str], without: Sequence[int] = ()) -> dict[str, Any]:
+        """``miou``, ``accuracy`` and ``iou`` by class name, for JSON: None for a class not seen.
+
+        Classes ``without`` are left out of the mean, as in :meth:`mean_iou`.
+        """
         iou = (None if value != value else value for value in self.iou.tolist())
         return {
-            "miou": self.miou,
+            "miou": self.mean_iou(without),
             "accuracy": self.accuracy,
             "iou": dict(zip(names, iou, strict=True)),
         }
