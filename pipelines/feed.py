@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.latents import Manifest, Split, draw_column, read_row_groups
+from pipelines.trainconfig import TrainConfig
 
 READERS = 8
 """Row groups that a worker reads side by side."""
@@ -111,6 +112,16 @@ class Order:
         for lane, row in zip(lanes, stack, strict=True):
             self.rng(LANE, window, lane).shuffle(row)
         return Part(groups, stack.T)
+
+
+def fed_order(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:
+    """What decides which rows a step is made of."""
+    return {
+        "data": manifest.fingerprint,
+        "seed": cfg.seed,
+        "batch_size": cfg.batch_size,
+        "shuffle_groups": cfg.shuffle_groups,
+    }
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from infra import storage, tracking
 from pipelines import checkpoint, config, partition, validate
-from pipelines.engine import build_velocity, is_plain, preconditioning, start_engine
-from pipelines.feed import STEP, Feed, Order
-from pipelines.latents import Manifest, read_manifest
+from pipelines.engine import is_plain, start_engine
+from pipelines.feed import STEP, Feed, Order, fed_order
+from pipelines.initial import build_velocity, preconditioning
+from pipelines.latents import read_manifest
 from pipelines.model import MODEL, make_model
 from pipelines.trainconfig import TrainConfig
 from pipelines.watch import Ended, Watch
@@ -351,13 +352,3 @@ def resident_peak() -> float:
     except OSError:  # not Linux, or not allowed: since it began
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
-
-
-def fed_order(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:
-    """What decides which rows a step is made of."""
-    return {
-        "data": manifest.fingerprint,
-        "seed": cfg.seed,
-        "batch_size": cfg.batch_size,
-        "shuffle_groups": cfg.shuffle_groups,
-    }

@@ -25,9 +25,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from infra import storage, tracking
 from pipelines import checkpoint, config, raydata, watch
 from pipelines.config import UserError
-from pipelines.engine import store_null_prompt
+from pipelines.feed import fed_order
+from pipelines.initial import store_null_prompt
 from pipelines.latents import Manifest, read_manifest
-from pipelines.loop import fed_order, train_loop
 from pipelines.model import MODEL
 from pipelines.trainconfig import TrainConfig
 from pipelines.validate import validate_checkpoint
@@ -134,7 +134,7 @@ def trainer(
     )
     # Typed as the older Ray Train, which knows neither ranges of workers nor validation.
     return cast(Any, TorchTrainer)(
-        train_loop,
+        work,
         train_loop_config={"config": config.to_dict(cfg), "tracking": handle, "start": start},
         torch_config=TorchConfig(backend="nccl" if cfg.ray.gpus_per_actor else "gloo"),
         scaling_config=cast(Any, ray.train.ScalingConfig)(
@@ -156,6 +156,13 @@ def trainer(
         ),
         validation_config=beside if cfg.validate_beside else None,
     )
+
+
+def work(given: dict[str, Any]) -> None:
+    """A worker's part; DeepSpeed and diffusers are imported there, and not by the driver."""
+    from pipelines.loop import train_loop
+
+    train_loop(given)
 
 
 @contextmanager

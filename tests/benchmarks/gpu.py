@@ -29,7 +29,8 @@ import tyro
 from diffusers import AutoencoderKL
 
 from pipelines.config import RayOptions
-from pipelines.engine import build_velocity, is_plain, start_engine
+from pipelines.engine import is_plain, start_engine
+from pipelines.initial import build_velocity
 from pipelines.predictors import ModelOptions, prepared
 from pipelines.trainconfig import TrainConfig
 from semflow import RectifiedFlow, SemFlow, Solver, make_palette
