@@ -204,11 +204,22 @@ def remove(uri: str) -> None:
         fs.rm(path, recursive=True)
 
 
-def upload_folder(folder: str | Path, uri: str) -> None:
-    """Copy a local folder's files to ``uri``, in order of name."""
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
-            write_bytes(join(uri, path.relative_to(folder).as_posix()), path.read_bytes())
+def upload_folder(folder: str | Path, uri: str, last: str | None = None) -> None:
+    """Copy a local folder's files to ``uri``, in order of name.
+
+    ``last`` names the file that makes the folder whole: it is gone from ``uri`` until all others
+    are there, and what lay there of another folder goes, too.
+    """
+    paths = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    if last is not None:
+        remove(join(uri, last))
+        for other in find(uri) if exists(uri) else ():
+            if other not in files:
+                remove(join(uri, other))
+        files[last] = files.pop(last)
+    for name, path in files.items():
+        write_bytes(join(uri, name), path.read_bytes())
 
 
 @contextmanager

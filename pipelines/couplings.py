@@ -37,9 +37,9 @@ from pipelines.latents import (
     read_manifest,
     write_manifest,
 )
+from pipelines.model import same_latents
 from pipelines.settings import model_fingerprint, read_model_index
-from semflow import Palette, Perturbation, load_autoencoder
-from semflow.sampler import AUTOENCODER
+from semflow import Palette, Perturbation
 
 TRAIN = "train"
 """The split that is coupled."""
@@ -110,14 +110,7 @@ def fits(model: str, index: dict[str, Any], manifest: Manifest) -> None:
                          "of images and masks do not hold; reflow is for semflow's")  # fmt: skip
     if Palette.from_json(index["palette"]) != manifest.palette:
         raise ValueError(f"the model {model} has another palette than {manifest.uri}")
-    size = (index["defaults"]["height"], index["defaults"]["width"])
-    if size != (manifest.height, manifest.width):
-        raise ValueError(f"the model is for pictures of {size}, the data has "
-                         f"{(manifest.height, manifest.width)}")  # fmt: skip
-    with storage.local_folder(storage.join(model, AUTOENCODER)) as folder:
-        identity = load_autoencoder(folder).identity()
-    if identity.items() - manifest.recipe["autoencoder"].items():
-        raise ValueError(f"the model {model} has another autoencoder than made {manifest.uri}")
+    same_latents(model, index, manifest)
 
 
 def recipe_of(

@@ -26,6 +26,7 @@ from pipelines.evaluator import Evaluator, accumulate
 from pipelines.imagemetrics import Collected, Networks, find_networks
 from pipelines.latents import Manifest, read_manifest
 from pipelines.metricoptions import MetricOptions
+from pipelines.model import same_latents
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice
 from pipelines.realphotos import photo_features
 from pipelines.settings import read_defaults, read_model_index
@@ -66,6 +67,10 @@ class EvaluateConfig:
     """How the model runs."""
     ray: RayOptions = field(default_factory=RayOptions)
 
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.pictures < 1 or (self.limit or 1) < 1:
+            raise ValueError("--samples is at least 2, --pictures and --limit at least 1")
+
 
 def units(manifest: Manifest, cfg: EvaluateConfig) -> list[dict[str, Any]]:
     """The row groups to score; the first one also draws the pictures.
@@ -97,7 +102,8 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         networks: of the image metrics, instead of those that ``cfg.metrics`` names.
 
     Raises:
-        ValueError: when the model is of other classes than the data, or there is nothing to score.
+        ValueError: when the model is of other classes or latents than the data, or there is nothing
+            to score.
     """
     manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
     defaults = read_defaults(index, cfg.settings)
@@ -113,6 +119,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         raise ValueError(
             f"the model knows the classes {index['palette']['names']}, the data has {names}"
         )
+    same_latents(cfg.model, index, manifest)
     todo = units(manifest, cfg)
     if not todo:
         raise ValueError(f"there is nothing in {cfg.split!r} of {cfg.data}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from pipelines import pictures
 from pipelines.imagemetrics import Judge, Networks
 from pipelines.latents import read_row_groups
-from pipelines.predictors import Predictor
+from pipelines.predictors import Predictor, clock
 from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix
 from semflow.sampler import Defaults
@@ -65,16 +64,16 @@ class Evaluator(Predictor):
         """Sums over a batch, a row of tiles ``[B, 7, H, W, 3]`` uint8 for each, and features."""
         model, classes = self.model, len(self.model.palette)
         x_0 = x_0.to(self.device)
-        started = time.perf_counter()
+        started = clock(self.device)
         segmented = model.segment_latents(x_0, self.segment)
-        segmented_at = time.perf_counter()
+        segmented_at = clock(self.device)
         made = model.synthesize(ids, seeds, solver=self.synthesize)
-        made_at = time.perf_counter()
+        made_at = clock(self.device)
         again = model.segment(made.images, self.segment)
         there = model.flow(model.path.depart(x_0, 0.0), 0.0, 1.0, self.segment)
         twin = there.twin if self.segment == self.synthesize else None
         back = model.flow(there.x, 1.0, 0.0, self.synthesize, twin)
-        images = model.autoencoder.decode(x_0)
+        images = model.autoencoder.decode(x_0).clamp(-1, 1)
         returned = model.autoencoder.decode(model.path.arrive(back.x, 0.0)).clamp(-1, 1)
         confusion, agreement = ConfusionMatrix(classes), ConfusionMatrix(classes)
         confusion.update(segmented.ids.cpu(), ids)

@@ -5,18 +5,19 @@ Shapes: B batch, C latent channels, h and w latent size, H and W pixels.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
+from pipelines.predictors import clock
 from pipelines.scores import Scored
 from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix, Perturbation, SemFlow, Solver
 from semflow.curvature import Trajectory, follow
-from semflow.frechet import pyramid_features
+from semflow.frechet import Pyramid
+from semflow.images import to_bytes
 
 Direction = Literal["segment", "synthesize"]
 
@@ -26,9 +27,9 @@ REFERENCE = 16
 
 def segmented(model: SemFlow, x_0: Tensor, ids: Tensor, solver: Solver | None) -> Scored:
     """Photos' latents ``[B, C, h, w]`` against their masks ``[B, H, W]``."""
-    started = time.perf_counter()
+    started = clock(model.device)
     result = model.segment_latents(x_0, solver)
-    seconds = time.perf_counter() - started
+    seconds = clock(model.device) - started
     counts = confusions(result.ids, ids, len(model.palette))
     return Scored(counts, float(result.nfe), seconds / len(ids))
 
@@ -57,21 +58,22 @@ def synthesized(
         judge: a model to segment the images with, if not the same one.
     """
     made = []
-    started = time.perf_counter()
+    started = clock(model.device)
     for draw in (0, 1):
         seeds = [sample_seed(0, name, draw) for name in names]
         made.append(model.synthesize(ids, seeds, solver=solver, perturbation=perturbation))
-    seconds = (time.perf_counter() - started) / 2
+    seconds = (clock(model.device) - started) / 2
     judge = judge or model
     counts = np.add(
         *(confusions(judge.segment(one.images).ids, ids, len(model.palette)) for one in made)
     )
     one, other = (result.images.float().cpu() for result in made)
-    photos = model.autoencoder.decode(x_0.to(model.device)).clamp(-1, 1)
+    photos = model.autoencoder.decode(x_0.to(model.device)).float().cpu()
+    features = Pyramid()
     return Scored(
         counts, float(made[0].nfe), seconds / len(ids),
-        features=pyramid_features(one).numpy(),
-        real=pyramid_features(photos.float().cpu()).numpy(),
+        features=features(to_bytes(one)).numpy(),
+        real=features(to_bytes(photos)).numpy(),
         diversity=(one - other).square().mean((1, 2, 3)).sqrt().numpy(),
     )  # fmt: skip
 

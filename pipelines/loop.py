@@ -35,6 +35,7 @@ from pipelines.trainconfig import TrainConfig
 from pipelines.watch import Ended, Watch
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.objective import Loss
+from semflow.sampler import INDEX
 
 Batch = dict[str, torch.Tensor]
 Part = tuple[Batch, float]
@@ -336,7 +337,7 @@ class Worker:
             return
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             model.save(folder)
-            storage.upload_folder(folder, storage.join(self.cfg.output, MODEL))
+            storage.upload_folder(folder, storage.join(self.cfg.output, MODEL), last=INDEX)
             warnings.simplefilter("ignore")  # MLflow advises examples and type hints
             from pipelines import pyfunc  # here: MLflow takes seconds to import
 

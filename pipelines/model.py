@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from infra import storage
 from pipelines import checkpoint, config
 from pipelines.latents import Manifest
 from pipelines.trainconfig import TrainConfig
 from semflow import Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.autoencoder import Autoencoder
-from semflow.sampler import Defaults
+from semflow.sampler import AUTOENCODER, Defaults
 
 MODEL = "model"
 """Folder of the finished one, below a run's output."""
@@ -43,6 +44,22 @@ def make_model(
     }
     model = SemFlow(velocity, autoencoder, manifest.palette, defaults, provenance, cfg.flow_path)
     return model.eval().requires_grad_(False)
+
+
+def same_latents(model: str, index: dict[str, Any], manifest: Manifest) -> None:
+    """Refuse a model at URI ``model``, with its index, for latents of another kind than its own.
+
+    Raises:
+        ValueError: saying what differs, the size of the pictures or the autoencoder.
+    """
+    size = (index["defaults"]["height"], index["defaults"]["width"])
+    if size != (manifest.height, manifest.width):
+        raise ValueError(f"the model is for pictures of {size}, the data has "
+                         f"{(manifest.height, manifest.width)}")  # fmt: skip
+    with storage.local_folder(storage.join(model, AUTOENCODER)) as folder:
+        identity = load_autoencoder(folder).identity()
+    if identity.items() - manifest.recipe["autoencoder"].items():
+        raise ValueError(f"the model {model} has another autoencoder than made {manifest.uri}")
 
 
 def of_checkpoint(

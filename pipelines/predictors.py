@@ -5,6 +5,7 @@ Batches are dictionaries of numpy columns; rows with an ``error`` pass through u
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -116,6 +117,13 @@ def prepared(model: SemFlow, options: ModelOptions) -> SemFlow:
             if name.split(".")[-1] in ("encoder", "decoder"):
                 part.compile()
     return model
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, once ``device`` has done what it was given: a GPU is told, and not waited for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Predictor:

@@ -30,7 +30,7 @@ from pipelines.latents import Rows, read_manifest
 from pipelines.predictors import ModelOptions, load_model
 from pipelines.report import publish
 from pipelines.scores import Scored, compare, joined
-from pipelines.settings import read_model_index
+from pipelines.settings import model_fingerprint, read_model_index
 from pipelines.train import train
 from pipelines.trainconfig import TrainConfig
 from semflow import Palette, Solver
@@ -128,10 +128,13 @@ def reflow(cfg: ReflowConfig) -> dict[str, Any]:
     if cfg.overwrite:
         storage.remove(cfg.output)
     params, where = config.to_dict(cfg), storage.join(cfg.output, SUMMARY)
-    if storage.exists(where) and (done := storage.read_json(where))["config"] == params:
+    manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
+    asked = {
+        "config": params, "from": {"model": model_fingerprint(index), "data": manifest.fingerprint},
+    }  # fmt: skip
+    if storage.exists(where) and (done := storage.read_json(where)).items() >= asked.items():
         print(f"{cfg.output} is finished: nothing to do")
         return dict(done)
-    manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
     couplings = storage.join(cfg.output, COUPLINGS)
     with tracking.run("reflow", cfg.output, config.flatten(params)) as run:
         run.dataset(cfg.data, manifest.fingerprint)
@@ -148,7 +151,7 @@ def reflow(cfg: ReflowConfig) -> dict[str, Any]:
             "fingerprint": coupled.fingerprint, "coupling": coupled.recipe["coupling"],
             "couplings": coupled.splits["train"].rows, "reflowed": straightened,
             "rows": len(before.scores["segment"][cfg.judge_steps[0]]), "split": manifest.judged,
-            "provenance": index["provenance"], "config": params,
+            "provenance": index["provenance"], **asked,
         }  # fmt: skip
         palette = Palette.from_json(index["palette"])
         truth = Rows(manifest, manifest.judged, SHOWN)

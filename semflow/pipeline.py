@@ -140,6 +140,7 @@ class SemFlowPipeline(DiffusionPipeline):
         dtype: torch.dtype | None = None,
         unet: torch.nn.Module | None = None,
         autoencoder: torch.nn.Module | None = None,
+        use_safetensors: bool | None = None,
         **hub: Any,
     ) -> SemFlowPipeline:
         """Load a folder that ``train.py`` or :meth:`save_pretrained` wrote, or one on a hub.
@@ -151,11 +152,14 @@ class SemFlowPipeline(DiffusionPipeline):
             dtype: the same, as newer versions of diffusers spell it.
             unet: instead of the folder's.
             autoencoder: instead of the folder's.
+            use_safetensors: nothing else is read; False is refused.
             hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
 
         Raises:
-            ValueError: when there is no SemFlow model.
+            ValueError: when there is no SemFlow model, or pickles are asked for.
         """
+        if use_safetensors is False:
+            raise ValueError("a SemFlow folder is safetensors and JSON: use_safetensors=False")
         pipe = cls.of(SemFlow.load(find_model(pretrained_model_name_or_path, subfolder, **hub)))
         for name, network in (("unet", unet), ("autoencoder", autoencoder)):
             if network is not None:
@@ -217,6 +221,7 @@ class SemFlowPipeline(DiffusionPipeline):
         check_output_type(output_type)
         model, size = self.semflow, self._size
         chosen = _chosen(model.defaults.segment, solver, num_inference_steps)
+        _at_least_one(batch_size=batch_size)
         photos = [read_photo(image, *size) for image in listed(images, 3)]
         output = SemFlowSegmentationOutput(masks=[], margins=[], nfe=0)
         with self._evaluations(chosen, math.ceil(len(photos) / batch_size)):
@@ -265,6 +270,7 @@ class SemFlowPipeline(DiffusionPipeline):
         check_output_type(output_type)
         model = self.semflow
         chosen = _chosen(model.defaults.synthesize, solver, num_inference_steps)
+        _at_least_one(batch_size=batch_size, num_images_per_mask=num_images_per_mask)
         ids = torch.stack(
             [
                 read_mask(mask, *self._size, model.palette, model.defaults.ignore_ids)
@@ -304,6 +310,12 @@ class SemFlowPipeline(DiffusionPipeline):
 
 def _as_autoencoder(network: torch.nn.Module) -> Autoencoder:
     return network if isinstance(network, Autoencoder) else DiffusersAutoencoder(network)
+
+
+def _at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} is at least 1, not {number}")
 
 
 def _chosen(default: Solver, solver: Solver | str | None, steps: int | None) -> Solver:

@@ -201,7 +201,10 @@ class SemFlow(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / INDEX).unlink(missing_ok=True)  # until it is whole again, it is no model
         self.velocity.save(folder)
+        for file in folder.glob(f"{AUTOENCODER}/*.*"):  # another kind's would be taken for it
+            file.unlink()
         self.autoencoder.save(folder / AUTOENCODER)
         index = self.index()
         (folder / CARD).write_text(model_card(index))

@@ -17,6 +17,7 @@ from semflow.precondition import Preconditioning
 
 VelocityPreset = Literal["tiny", "small", "base", "sd15"]
 
+PROMPT = "null_prompt.safetensors"
 PRECONDITIONING = "preconditioning.json"
 TIME_SCALE = 1000.0
 """The UNet is fed ``1000 t``, the range of Stable Diffusion's time steps (released code)."""
@@ -103,9 +104,11 @@ class Velocity(nn.Module):
             unet.save_pretrained(Path(folder) / "unet", safe_serialization=True)
         else:
             unet.save_config(Path(folder) / "unet")
+        for name in (PROMPT, PRECONDITIONING):  # another model's that lay there would be taken
+            (Path(folder) / name).unlink(missing_ok=True)
         if self.conditioned:
             prompt = cast(Tensor, self.exact_prompt).contiguous()
-            save_file({"null_prompt": prompt}, Path(folder) / "null_prompt.safetensors")
+            save_file({"null_prompt": prompt}, Path(folder) / PROMPT)
         if self.preconditioning:
             text = json.dumps(self.preconditioning.to_json()) + "\n"
             (Path(folder) / PRECONDITIONING).write_text(text)
@@ -123,7 +126,7 @@ class Velocity(nn.Module):
             )
         else:
             unet = kind.from_config(config)
-        prompt = Path(folder) / "null_prompt.safetensors"
+        prompt = Path(folder) / PROMPT
         around = Path(folder) / PRECONDITIONING
         return cls(
             unet,

@@ -53,6 +53,21 @@ def test_folders_go_up_and_come_down(tmp_path):
         assert file.read() == "x"
 
 
+def test_a_folder_takes_the_place_of_another_and_is_whole_with_its_last_file(tmp_path, monkeypatch):
+    for name in ("a/index.json", "a/new/w.bin", "there/index.json", "there/old/w.bin"):
+        storage.write_bytes(f"{tmp_path}/{name}", name.encode())
+    there, written = f"{tmp_path}/there", []
+
+    def write(uri, data, real=storage.write_bytes):
+        written.append((uri.removeprefix(there), sorted(storage.find(there))))
+        real(uri, data)
+
+    monkeypatch.setattr(storage, "write_bytes", write)
+    storage.upload_folder(tmp_path / "a", there, last="index.json")
+    assert written == [("/new/w.bin", []), ("/index.json", ["new/w.bin"])]
+    assert storage.list_files(there) == ["index.json", "new/w.bin"]
+
+
 def test_relative_paths_become_absolute_and_a_jobs_copy_is_warned_of(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert storage.absolute("out/x") == f"{tmp_path}/out/x"

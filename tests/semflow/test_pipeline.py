@@ -195,6 +195,11 @@ def test_other_wrong_calls_are_refused(pipe):
         pipe.segment(photo(), output_type="latent")
     with pytest.raises(ValueError, match="1 seeds or generators for 2 images"):
         pipe.synthesize(mask, num_images_per_mask=2, seeds=[1])
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size is at least 1, not {number}"):
+            pipe.segment(photo(), batch_size=number)
+        with pytest.raises(ValueError, match=f"num_images_per_mask is at least 1, not {number}"):
+            pipe.synthesize(mask, num_images_per_mask=number)
     with pytest.raises(ValueError, match="not both"):
         pipe.synthesize(mask, seeds=[1], generator=torch.Generator())
     with pytest.raises(ValueError, match="could turn class"):

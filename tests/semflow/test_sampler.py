@@ -3,8 +3,19 @@ import json
 import pytest
 import torch
 
-from semflow import Perturbation, SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow import (
+    Perturbation,
+    SemFlow,
+    Solver,
+    Velocity,
+    load_autoencoder,
+    make_palette,
+    make_velocity,
+)
+from semflow.autoencoder import SpaceToDepth
+from semflow.precondition import Preconditioning
 from semflow.sampler import Defaults
+from semflow.taef2 import TAEF2
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +68,23 @@ def test_a_model_survives_its_folder(model, tmp_path):
         ".md",
         ".safetensors",
     }
+
+
+def test_a_model_takes_the_place_of_one_of_another_kind(model, tmp_path):
+    before = SemFlow(
+        Velocity(model.velocity.unet, preconditioning=Preconditioning((0.5,), (1.0,))),
+        SpaceToDepth(4), model.palette, model.defaults,
+    )  # fmt: skip
+    before.save(tmp_path)
+    assert SemFlow.load(tmp_path).velocity.preconditioning
+    model.save(tmp_path)
+    assert torch.equal(SemFlow.load(tmp_path).segment(images()).ids, model.segment(images()).ids)
+    TAEF2().save(tmp_path / "other")
+    names = {path.name for path in (tmp_path / "other").iterdir()}
+    other = SemFlow(make_velocity("tiny", 32), TAEF2(), model.palette, model.defaults)
+    other.save(tmp_path)
+    assert {path.name for path in (tmp_path / "autoencoder").iterdir()} == names
+    assert isinstance(SemFlow.load(tmp_path).autoencoder, TAEF2)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
