@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -133,7 +133,8 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
     # Plain system calls: a million small files are written so, and pathlib took twice as long.
     target = local_path(uri)
     folder, name = os.path.split(target)
-    partial = f"{folder}/.{name}.{os.getpid()}{PARTIAL}"
+    short = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()  # a name may be long
+    partial = f"{folder}/.{short}.{os.getpid()}{PARTIAL}"
     try:
         file = open(partial, "wb")  # noqa: SIM115 - closed below, before it gets its name
     except FileNotFoundError:
@@ -182,6 +183,7 @@ def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: when there is nothing at ``uri``.
+        ValueError: when a name is not UTF-8: no table could hold it.
     """
     fs, root = filesystem(uri)
     files = fs.find(root, detail=True)
@@ -189,12 +191,31 @@ def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
         raise FileNotFoundError(f"there is nothing at {uri}")
     wanted = None if suffixes is None else {suffix.lower() for suffix in suffixes}
     prefix = root.rstrip("/") + "/"
-    return {
+    found = {
         path.removeprefix(prefix): int(files[path]["size"] or 0)
         for path in sorted(files)
         if not path.rpartition("/")[2].startswith(".")
         and (wanted is None or os.path.splitext(path)[1].lower() in wanted)
     }
+    if odd := [path for path in found if not _is_text(path)]:
+        raise ValueError(f"{len(odd)} names below {uri} are not UTF-8, {os.fsencode(odd[0])!r} for "
+                         "one, and no table could hold them: rename them")  # fmt: skip
+    return found
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def below(uri: str, folder: str) -> str | None:
+    """The path from ``folder`` to ``uri``, "" for itself; None where it is not in it."""
+    one, other = (os.path.realpath(local_path(u)) if is_local(u) else u for u in (uri, folder))
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.removeprefix(other).rstrip("/") if one.startswith(other) else None
 
 
 def remove(uri: str) -> None:
@@ -202,6 +223,13 @@ def remove(uri: str) -> None:
     fs, path = filesystem(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Remove files on one filesystem, with few requests where it takes many at once."""
+    if uris:
+        fs, _ = filesystem(uris[0])
+        fs.rm([filesystem(uri)[1] for uri in uris])
 
 
 def upload_folder(folder: str | Path, uri: str, last: str | None = None) -> None:

@@ -56,6 +56,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
+    sharded.keep_apart(cfg.output, cfg.corpus.root)
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
     note = {"palette": [cfg.palette, palette.to_json()]}
     sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)

@@ -4,26 +4,31 @@
 
 writes OUTPUT/masks/NAME.png (class ids; viewers show the anchor colours), OUTPUT/table/*.parquet
 (path, size, share of each class, margins), OUTPUT/review.html and OUTPUT/labels.json. Stopped at
-any moment, the same command goes on where it was. docs/labelling.md has more.
+any moment, the same command goes on where it was; finished, it does nothing, and when photos were
+added it labels those. docs/labelling.md has more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from infra import storage
-from pipelines import config, corpora, pixels, raydata, sharded
+from pipelines import config, corpora, pixels, plan, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.corpora import parts
 from pipelines.labelling.forms import FORMS, FormName
 from pipelines.labelling.labelled import WriteLabels
 from pipelines.labelling.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
-from pipelines.products import produce, table_of, unique_names
+from pipelines.products import TABLE, find_inputs, produce, table_of, unique_names
 from pipelines.settings import read_defaults, read_model_index
+from pipelines.sharded import Row
 from semflow import Palette
 
 SUMMARY = "labels.json"
@@ -56,12 +61,14 @@ class LabelConfig:
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
     photos_per_shard: int | None = None
-    """Photos a file of the table; a restart repeats at most so many an actor. If not given, 256, or
-    32 with --tiles, which is for large photos."""
+    """Photos a file of the table; a restart repeats at most two files' photos an actor. If not
+    given, 256, or 32 with --tiles, which is for large photos."""
     max_bad_share: float = 0.05
     """The job stops when more than this share of the photos cannot be used."""
     overwrite: bool = False
     """Remove what is at the output first."""
+    max_pixels: int = pixels.MAX_PIXELS
+    """Photos with more pixels are quarantined. One takes some six bytes a pixel, of an actor."""
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
@@ -79,12 +86,12 @@ class LabelConfig:
 class DecodePhoto:
     """``{name, source}`` to pixels at the model's size, or an error."""
 
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
+    def __init__(self, width: int, height: int, max_pixels: int) -> None:
+        self.width, self.height, self.max_pixels = width, height, max_pixels
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            photo = pixels.read_photo(parts.read(row["source"]))
+            photo = pixels.read_photo(parts.read(row["source"]), self.max_pixels)
             size, error = (photo.shape[1], photo.shape[0]), ""
             photo = pixels.resize_photo(photo, self.width, self.height)
         except pixels.BadInput as bad:
@@ -93,36 +100,51 @@ class DecodePhoto:
         return [row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}]
 
 
+def listing(images: str, files: dict[str, int], before: pa.Table | None) -> Iterator[Row]:
+    """The photos that are there, as rows of the plan; those of ``before`` keep name and id."""
+    kept: dict[str, tuple[str, int]] = {}
+    if before is not None:
+        columns = [before[key].to_pylist() for key in ("path", "name", "image_id")]
+        kept = {path: (name, number) for path, name, number in zip(*columns, strict=True)}
+    # Of all paths that ever were: a new photo takes no name of one that is gone.
+    paths = list(kept | files)
+    names = dict(zip(paths, unique_names(paths), strict=True))
+    new = count(len(kept) + 1)
+    for path, size in files.items():
+        name, number = kept[path] if path in kept else (names[path], next(new))
+        yield {"name": name, "path": path, "source": storage.join(images, path),
+               "image_id": number, "bytes": size}  # fmt: skip
+
+
 def label(cfg: LabelConfig) -> dict[str, Any]:
     """Run the job; returns the summary, which is also written.
 
     Raises:
-        ValueError: when there is no model, no photo, or the output holds other work.
+        ValueError: when there is no model, no photo, the output holds other work, or a photo
+            changed after it was labelled.
         TooManyBad: when too many photos cannot be used.
     """
     index = read_model_index(cfg.model)
     palette, defaults = Palette.from_json(index["palette"]), read_defaults(index, cfg.settings)
     solver = cfg.solver.over(defaults.segment)
-    paths = storage.list_files(cfg.images, corpora.PHOTOS)
-    if not paths:
-        raise ValueError(f"no photos in {cfg.images} ({', '.join(corpora.PHOTOS)})")
-    inputs = table_of(
-        {"name": name, "path": path, "source": storage.join(cfg.images, path), "image_id": number}
-        for number, (name, path) in enumerate(zip(unique_names(paths), paths, strict=True), start=1)
-    )
+    found = find_inputs(cfg.images, corpora.PHOTOS, cfg.output)
     fingerprint = config.fingerprint(
-        [index, config.to_dict(solver), cfg.actors.arithmetic, cfg.resolution, cfg.shard, paths,
-         config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence, cfg.review]
+        [index, config.to_dict(solver), cfg.actors.arithmetic, cfg.resolution, cfg.shard,
+         cfg.images, config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence,
+         cfg.review, cfg.max_pixels]
     )  # fmt: skip
 
     gpus = cfg.ray.gpus_per_actor
     options = raydata.staffed(cfg.actors, gpus)
     arguments = (cfg.model, options, solver)
     if cfg.tiles.on:
-        actors = raydata.Actors.of(options, gpus, TileSegmenter, *arguments, cfg.tiles)
+        actors = raydata.Actors.of(options, gpus, TileSegmenter, *arguments, cfg.tiles,
+                                    cfg.max_pixels)  # fmt: skip
     else:
         actors = raydata.Actors.of(options, gpus, Segmenter, *arguments)
-    decode = ReadFile() if cfg.tiles.on else DecodePhoto(defaults.width, defaults.height)
+    decode = (
+        ReadFile() if cfg.tiles.on else DecodePhoto(defaults.width, defaults.height, cfg.max_pixels)
+    )
     write = WriteLabels(
         cfg.output, palette, fingerprint, forms=sorted(set(cfg.formats)), images=cfg.images,
         confidence=cfg.confidence, own_size=cfg.resolution == "photo", review=cfg.review,
@@ -138,6 +160,10 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         "palette": palette.to_json(),
         "solver": config.to_dict(solver),
     }
+
+    def inputs() -> pa.Table:
+        return table_of(listing(cfg.images, found, plan.known(cfg.output, TABLE)))
+
     return produce(job, cfg, SUMMARY, inputs, more, write.finish)
 
 

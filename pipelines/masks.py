@@ -35,9 +35,10 @@ class LabelMap:
         """
         image = open_image(data)
         if image.mode in SINGLE:
-            return self._of_values(np.asarray(image).astype(np.int64))
+            values = np.asarray(image)
+            return self._of_values(values.view(np.uint8) if values.dtype == bool else values)
         if self.colours and image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+            rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
             return self._of_colours(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2])
         raise BadInput(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
@@ -69,16 +70,14 @@ class LabelMap:
     def _of_values(self, values: np.ndarray) -> Pixels:
         meanings = dict(zip(self.ids or range(self.classes), range(self.classes), strict=True))
         meanings |= dict.fromkeys(self.ignore_ids, IGNORE)
-        found, where = np.unique(values, return_inverse=True)
-        beyond = [int(value) for value in found if int(value) not in meanings]
+        ids, beyond = _translated(values, meanings)
         if beyond and not self.ignore_rest:
             allowed = f"0..{self.classes - 1}" if not self.ids else f"{len(self.ids)} given ids"
             raise BadInput(
                 f"class ids {beyond[:8]} are beyond the {self.classes} classes "
                 f"({allowed}; ignored: {sorted(self.ignore_ids)})"
             )
-        table = np.array([meanings.get(int(value), IGNORE) for value in found], np.uint8)
-        return table[where].reshape(values.shape)
+        return ids
 
     def _of_colours(self, values: np.ndarray) -> Pixels:
         meanings = {
@@ -86,10 +85,22 @@ class LabelMap:
             for number, several in enumerate(self.colours)
             for colour in several.split("+")
         }
-        found, where = np.unique(values, return_inverse=True)
-        beyond = [f"{int(value):06x}" for value in found if int(value) not in meanings]
+        ids, beyond = _translated(values, meanings)
         if beyond and not self.ignore_rest:
-            raise BadInput(f"colours {beyond[:8]} belong to no class (--corpus.ignore-rest takes "
+            wrong = [f"{value:06x}" for value in beyond[:8]]
+            raise BadInput(f"colours {wrong} belong to no class (--corpus.ignore-rest takes "
                            "them as ignored)")  # fmt: skip
-        table = np.array([meanings.get(int(value), IGNORE) for value in found], np.uint8)
-        return table[where].reshape(values.shape)
+        return ids
+
+
+def _translated(values: np.ndarray, meanings: Mapping[int, int]) -> tuple[Pixels, list[int]]:
+    """Values ``[H, W]`` as class ids, those without a meaning as ignored; and these, sorted."""
+    if values.dtype.itemsize <= 2:  # to sort a large mask takes forty times its memory
+        there, where = np.arange(2 ** (8 * values.dtype.itemsize)), values
+    else:
+        there, where = np.unique(values, return_inverse=True)
+    table = np.array([meanings.get(int(value), -1) for value in there], np.int16)
+    found = table[where].reshape(values.shape)
+    unknown = found < 0
+    found[unknown] = IGNORE
+    return found.astype(np.uint8), np.unique(values[unknown]).tolist()

@@ -7,6 +7,7 @@ Photos are uint8 ``[H, W, 3]``, masks of class ids uint8 ``[H, W]``. Whatever ca
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
+
+KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Of files that are opened, as Pillow names them; for others it would start other programs."""
+MAX_PIXELS = 2**31 // 12
+"""Most pixels of a picture: 0.5 GiB of RGB. Below it a picture is nothing to warn of."""
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is one for the whole process
 
 
 class BadInput(Exception):
@@ -31,7 +38,7 @@ class View:
     flip: bool
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file whole.
 
     Raises:
@@ -40,10 +47,13 @@ def open_image(data: bytes) -> Image.Image:
     if not data:
         raise BadInput("the file is empty")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=KINDS)
+        if image.width * image.height > max_pixels:
+            raise BadInput(f"too large an image: {image.width}x{image.height} are more than "
+                           f"{max_pixels} pixels")  # fmt: skip
         image.load()
-    except Image.DecompressionBombError as error:
-        raise BadInput(f"too large an image: {error}") from error
+    except BadInput:
+        raise
     except UnidentifiedImageError as error:
         raise BadInput("not a whole image file: of no kind that is known") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
@@ -51,21 +61,47 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
+def read_png(data: bytes) -> Pixels:
+    """What :func:`png` made, of any size; ids with a palette as ids."""
+    return np.asarray(open_image(data, sys.maxsize))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A photo turned the way its EXIF orientation says.
+
+    Raises:
+        BadInput: when the EXIF block is broken.
+    """
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow raises struct.error, TypeError, SyntaxError, ...
+        raise BadInput(f"its EXIF block is broken, and which side is up not known: {error}"
+                       ) from error  # fmt: skip
+
+
 def to_rgb(image: Image.Image) -> Pixels:
-    """A photo of any mode as RGB; 16-bit grey is scaled, transparency dropped."""
+    """A photo of any mode as RGB; 16-bit grey is scaled, transparency dropped.
+
+    Raises:
+        BadInput: for pixels of 32 bits, unless their values are those of 16: which one is white?
+    """
+    values = np.asarray(image) if image.mode in ("I", "F") else None
+    if values is not None and not (image.mode == "I" and 255 < values.max() < 2**16):
+        raise BadInput(f"pixels of 32 bits, {values.min():g} to {values.max():g}, and nothing says "
+                       "which is white: save it with 8 or 16")  # fmt: skip
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64) / 257
         return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
-def read_photo(data: bytes) -> Pixels:
+def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """A photo file as RGB, turned the way its EXIF orientation says.
 
     Raises:
         BadInput: when it cannot be read.
     """
-    return to_rgb(ImageOps.exif_transpose(open_image(data)))
+    return to_rgb(upright(open_image(data, max_pixels)))
 
 
 def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False) -> Pixels:
@@ -83,14 +119,14 @@ def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False) -> Pixels:
         BadInput: as :func:`read_photo`, or when the sizes differ.
     """
     photo, size = open_image(image), (ids.shape[1], ids.shape[0])
-    upright = ImageOps.exif_transpose(photo)
-    for candidate in (upright, photo):
+    turned = upright(photo)
+    for candidate in (turned, photo):
         if candidate.size == size:
             return to_rgb(candidate)
-    if resize and abs(upright.width * size[1] / (upright.height * size[0]) - 1) < 0.02:
-        return resize_photo(to_rgb(upright), *size)
+    if resize and abs(turned.width * size[1] / (turned.height * size[0]) - 1) < 0.02:
+        return resize_photo(to_rgb(turned), *size)
     raise BadInput(
-        f"sizes differ: the photo is {upright.width}x{upright.height}, "
+        f"sizes differ: the photo is {turned.width}x{turned.height}, "
         f"its mask {ids.shape[1]}x{ids.shape[0]}"
     )
 

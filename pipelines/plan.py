@@ -116,6 +116,12 @@ def extend(
     return Plan(output, split, per_shard, counts, _again(parts, key))
 
 
+def known(output: str, split: str) -> pa.Table | None:
+    """All inputs that are planned, the last word on each last; None before there is a plan."""
+    parts = _read_parts(output, split)
+    return pa.concat_tables(parts) if parts else None
+
+
 def missing(plan: Plan, inputs: pa.Table, key: str) -> int:
     """How many planned inputs are there no more."""
     parts = _read_parts(plan.output, plan.split)

@@ -28,8 +28,24 @@ Finish = Callable[[Sequence[Row], tracking.Run], Row]
 def unique_names(paths: Sequence[str]) -> list[str]:
     """A name for each path: without its suffix, unless two would then be alike."""
     stems = [os.path.splitext(path)[0] for path in paths]
-    count = Counter(stems)
+    count = Counter([*stems, *paths])
     return [stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+
+
+def find_inputs(folder: str, suffixes: Sequence[str], output: str) -> dict[str, int]:
+    """Files below ``folder`` by relative path, with their bytes; not those of the output in it.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
+        ValueError: when there is no such file, or the folder lies in the output.
+    """
+    sharded.keep_apart(output, folder)
+    found = storage.find(folder, suffixes)
+    if inside := storage.below(output, folder):
+        found = {path: n for path, n in found.items() if not path.startswith(f"{inside}/")}
+    if not found:
+        raise ValueError(f"no file in {folder} is one of {', '.join(suffixes)}")
+    return found
 
 
 def rows_of(columns: Mapping[str, Any]) -> list[Row]:
@@ -72,26 +88,27 @@ def produce(
     job: sharded.ShardedJob,
     cfg: Any,
     summary: str,
-    inputs: pa.Table,
+    inputs: Callable[[], pa.Table],
     more: Row,
     finish: Finish | None = None,
 ) -> Row:
     """Run a job to its summary, the file that makes the product whole; or find it there.
 
-    ``finish`` makes, of the shards' ``{path, rows, sha256}``, what there is one of for all of them,
-    and returns more for the summary. Where a job was killed in it, it is called again.
+    ``inputs`` are asked for once the output is known to be this job's. ``finish`` makes, of the
+    shards' ``{path, rows, sha256}``, what there is one of for all of them, and returns more for the
+    summary. Where a job was killed in it, it is called again.
 
     Raises:
-        ValueError: when the output holds other work.
+        ValueError: when the output holds other work, or an input changed after it was used.
         TooManyBad: when too many inputs cannot be used.
     """
     sharded.start(job.output, job.fingerprint, overwrite=cfg.overwrite)
     location = storage.join(job.output, summary)
-    if storage.exists(location):
+    plan = sharded.prepare(job, TABLE, inputs())
+    if storage.exists(location) and (done := storage.read_json(location))["inputs"] == plan.inputs:
         print(f"{job.output} is finished: nothing to do")
-        return dict(storage.read_json(location))
+        return dict(done)
     with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
-        plan = sharded.prepare(job, TABLE, inputs)
         records, fresh, seconds = sharded.run(job, plan)
         quarantined = sharded.quarantine_lines(records)
         for line in quarantined[:10]:
@@ -102,6 +119,7 @@ def produce(
             "fingerprint": job.fingerprint,
             "model": cfg.model,
             **more,
+            "inputs": plan.inputs,
             "rows": sum(shard["rows"] for shard in shards),
             "shards": shards,
             "quarantined": quarantined,

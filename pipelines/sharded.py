@@ -120,6 +120,17 @@ def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | Non
     storage.write_json(_claim_uri(job_output), {"fingerprint": fingerprint} | (note or {}))
 
 
+def keep_apart(output: str, inputs: str) -> None:
+    """Refuse an output that has the inputs in it: ``--overwrite`` would remove them.
+
+    Raises:
+        ValueError: in that case.
+    """
+    if storage.below(inputs, output) is not None:
+        raise ValueError(f"the output {output} would be in place of its inputs, {inputs}, or around"
+                         " them: choose another one")  # fmt: skip
+
+
 def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     """The plan of a split, with what is new in ``inputs``.
 

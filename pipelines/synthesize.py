@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra import storage
 from pipelines import config, corpora, raydata, sharded
 from pipelines.config import RayOptions
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice, Synthesizer
-from pipelines.products import produce, table_of
+from pipelines.products import find_inputs, produce, table_of
 from pipelines.settings import read_defaults, read_model_index
 from pipelines.synthesis.dataset import Finish, WriteImages
 from pipelines.synthesis.drafts import DecodeMask, drafts
@@ -63,7 +62,7 @@ class SynthesizeConfig:
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
     images_per_shard: int = 256
-    """Images a file of the table; a restart repeats at most so many."""
+    """Images a file of the table; a restart repeats at most two files' images an actor."""
     max_bad_share: float = 0.05
     """The job stops when more than this share of the masks cannot be used."""
     overwrite: bool = False
@@ -95,9 +94,8 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     perturbation.check(palette)
     recipe = Recipe.of(cfg.edits, palette.names)
     ignore_ids = defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
-    paths = storage.list_files(cfg.masks, corpora.MASKS)
-    if not paths:
-        raise ValueError(f"no masks in {cfg.masks} ({', '.join(corpora.MASKS)})")
+    found = find_inputs(cfg.masks, corpora.MASKS, cfg.output)
+    paths = list(found)
     inputs = table_of(drafts(
         cfg.masks, paths, seed=cfg.seed, samples=cfg.samples, val_share=cfg.val_share,
         variants=cfg.edits.variants, pasting=bool(cfg.edits.paste),
@@ -114,8 +112,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         "val_share": cfg.val_share,
     }
     fingerprint = config.fingerprint(
-        [index, settings, list(cfg.format), cfg.images_per_shard,
-         list(zip(inputs["name"].to_pylist(), inputs["seed"].to_pylist(), strict=True))]
+        [index, settings, list(cfg.format), cfg.images_per_shard, cfg.masks, list(found.items())]
     )  # fmt: skip
 
     gpus = cfg.ray.gpus_per_actor
@@ -137,7 +134,8 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     )  # fmt: skip
     more = {key: settings[key] for key in ("solver", "perturbation")}
     finish = Finish(cfg, index, size, settings, paths)
-    return produce(job, cfg, SUMMARY, inputs, {"palette": palette.to_json()} | more, finish)
+    more |= {"palette": palette.to_json()}
+    return produce(job, cfg, SUMMARY, lambda: inputs, more, finish)
 
 
 def main() -> None:

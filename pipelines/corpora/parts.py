@@ -21,12 +21,14 @@ def read(uri: str, part: str = "") -> bytes:
     """The bytes at a place.
 
     Raises:
-        BadInput: when the file is not there any more.
+        BadInput: when the file is not there any more, or may not be read.
     """
     try:
         return _read(uri, part)
     except FileNotFoundError as gone:
         raise BadInput(f"is there no more: {gone}") from gone
+    except PermissionError as refused:
+        raise BadInput(f"may not be read: {refused}") from refused
 
 
 def _read(uri: str, part: str) -> bytes:

@@ -4,8 +4,8 @@ A form says which files a labelled photo has of its own, what of it stands in a 
 and how the shards' files become one at the end of a job. Whatever is merged is read shard by shard:
 nothing holds the whole corpus.
 
-Category ids are class ids, the numbers in the index PNGs, in every form. An image id is the place
-of a photo in the job's listing, counted from 1: shard and place in it.
+Category ids are class ids, the numbers in the index PNGs, in every form. An image id is a
+number from 1, in the order in which photos came to the job.
 """
 
 from __future__ import annotations

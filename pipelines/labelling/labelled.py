@@ -122,4 +122,4 @@ class WriteLabels:
 def opened(row: Row) -> Row:
     """A row whose ids and confidence are pixels; they come as PNG where sizes differ."""
     found = {key: row[key] for key in ("ids", "confidence") if isinstance(row[key], bytes)}
-    return row | {key: np.asarray(pixels.open_image(data)) for key, data in found.items()}
+    return row | {key: pixels.read_png(data) for key, data in found.items()}

@@ -13,6 +13,7 @@ import csv
 import heapq
 import io
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def lowest(count: int, rows: Iterator[Row] | Sequence[Row]) -> list[Row]:
 
 
 def small_path(number: str) -> str:
-    """Where a shard's small pictures are, below the output; of no use once the page is written."""
+    """Where a shard's small pictures are, below the output."""
     return f"{PROGRESS}/review/{number}.parquet"
 
 
@@ -173,7 +174,17 @@ def publish(output: str, shards: Sequence[Row], count: int, images: str, palette
     ).encode()  # fmt: skip
     storage.write_bytes(storage.join(output, LIST), listing(found.worst))
     storage.write_bytes(storage.join(output, PAGE), page)
+    _prune(output, {row["number"] for row in found.worst})
     return page
+
+
+def _prune(output: str, shown: set[str]) -> None:
+    """Remove the small pictures of shards that have none of the lowest: more photos change none."""
+    folder = storage.join(output, os.path.dirname(small_path("")))
+    names = storage.list_files(folder)
+    storage.remove_files(
+        [storage.join(folder, name) for name in names if shard_number(name) not in shown]
+    )
 
 
 def _pictures(output: str, row: Row, images: str, palette: Palette) -> dict[str, str]:
@@ -181,7 +192,7 @@ def _pictures(output: str, row: Row, images: str, palette: Palette) -> dict[str,
     with storage.open_columnar(storage.join(output, small_path(row["number"]))) as file:
         table = pq.ParquetFile(file).read()
     (kept,) = (r for r in table.to_pylist() if r["image_id"] == row["image_id"])
-    ids = torch.from_numpy(np.array(pixels.open_image(kept["ids"])))
+    ids = torch.from_numpy(pixels.read_png(kept["ids"]).copy())
     painted = pictures.colours(ids, palette)
     made = {"labels": encoded(painted), "margin": kept["margin"]}
     try:

@@ -62,10 +62,12 @@ class TileSegmenter(Predictor):
     """
 
     def __init__(
-        self, model: str, options: ModelOptions, solver: Solver, tiles: TileOptions
-    ) -> None:
+        self, model: str, options: ModelOptions, solver: Solver, tiles: TileOptions,
+        max_pixels: int = pixels.MAX_PIXELS,
+    ) -> None:  # fmt: skip
         super().__init__(model, options)
         self.solver, self.tiles, self.batch_size = solver, tiles, options.batch_size
+        self.max_pixels = max_pixels
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         files = zip(batch.pop("file"), batch["error"], strict=True)
@@ -85,7 +87,7 @@ class TileSegmenter(Predictor):
         try:
             if error:
                 raise pixels.BadInput(error)
-            photo = pixels.read_photo(file)
+            photo = pixels.read_photo(file, self.max_pixels)
         except pixels.BadInput as bad:
             return np.zeros((0, 0, 3), np.uint8), {"width": 0, "height": 0, "error": str(bad)}
         height, width = photo.shape[:2]

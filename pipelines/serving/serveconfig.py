@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from PIL import Image
-
 from pipelines import config
 from pipelines.config import RayOptions
+from pipelines.pixels import MAX_PIXELS
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice
 
 
@@ -61,9 +60,8 @@ class ServiceConfig:
                 raise ValueError(f"{key} is at least 1, not {getattr(self, key)}")
         if self.batch_wait_s < 0 or self.body_timeout_s <= 0:
             raise ValueError("batch_wait_s is at least 0, body_timeout_s more than 0")
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        if self.max_pixels > most:
-            raise ValueError(f"max_pixels is at most {most}: Pillow decodes no more")
+        if self.max_pixels > MAX_PIXELS:
+            raise ValueError(f"max_pixels is at most {MAX_PIXELS}, for half a GiB")
 
     @property
     def options(self) -> ModelOptions:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from pipelines.predictors import Predictor, Segmenter, Synthesizer, load_model
 from pipelines.products import rows_of
 from pipelines.serving import endpoints, uploads
 from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
+from pipelines.serving.room import Room
 from pipelines.serving.serveconfig import ServiceConfig
 from pipelines.serving.uploads import Refused
 from pipelines.settings import model_fingerprint, read_defaults, read_model_index
@@ -124,7 +125,8 @@ class Service:
         self.segmenter.warm({"pixels": np.zeros((*size, 3), np.uint8)})
         self.synthesizer.warm({"ids": np.zeros(size, np.uint8), "seed": 0})
         self.busy = 0
-        self.pictures = asyncio.Semaphore(cores)  # decoded at once: each may be large
+        self.pictures = asyncio.Semaphore(cores)  # decoded or encoded at once
+        self.room = Room(2 * cfg.max_pixels)
         self.about: dict[str, Any] = {
             "classes": [
                 {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
@@ -161,14 +163,17 @@ class Service:
     async def segment(self, request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
         """A photo to its mask: an index PNG of the photo's size, or JSON with more."""
         as_json = wants_json(request)
-        with self.place():
+        async with self.place(), AsyncExitStack() as room:
             data = await self.file(request, uploads.PHOTO_KINDS)
+            count = await asyncio.to_thread(uploads.check_photo, data, self.cfg.max_pixels)
+            await room.enter_async_context(self.room.take(count))
             async with self.pictures:
                 photo, row = await asyncio.to_thread(self.decode_photo, data)
             size = (photo.shape[1], photo.shape[0])
             opacity = query.overlay if as_json else 0.0
-            if not opacity:
-                del photo  # it may be large, and a batch may have to be waited for
+            if not opacity:  # it may be large, and a batch may have to be waited for
+                del photo
+                await room.aclose()
             answer = await self.segmenter.compute(row)
             async with self.pictures:
                 mask = await asyncio.to_thread(self.mask_png, answer["ids"], size)
@@ -192,9 +197,10 @@ class Service:
             raise Refused(
                 400, f"samples={query.samples}: at most {self.cfg.max_samples} in one request"
             )
-        with self.place():
+        async with self.place():
             data = await self.file(request, uploads.MASK_KINDS)
-            async with self.pictures:
+            count = await asyncio.to_thread(uploads.check_mask, data, self.cfg.max_pixels)
+            async with self.room.take(count), self.pictures:
                 ids = await asyncio.to_thread(self.decode_mask, data)
             seeds = [query.seed + number for number in range(query.samples)]
             rows = await asyncio.gather(
@@ -226,8 +232,8 @@ class Service:
             web.add_api_route(path, endpoint, methods=[method], response_model=None)
         return web
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
         """One of the requests that are held at once.
 
         Raises:

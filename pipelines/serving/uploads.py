@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import warnings
 from collections.abc import AsyncGenerator, Sequence
 
 from fastapi import Request
@@ -25,9 +24,6 @@ from pipelines.pixels import BadInput, Pixels
 PHOTO_KINDS = ("PNG", "JPEG", "WEBP")
 MASK_KINDS = ("PNG",)
 FORM = "multipart/form-data"
-
-# The limit is the service's own: below it a picture is nothing to warn of.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Refused(Exception):
@@ -112,13 +108,12 @@ def read_photo(data: bytes, max_pixels: int) -> Pixels:
     """A photo file as RGB uint8 ``[H, W, 3]``, as :func:`pixels.read_photo` gives it.
 
     Raises:
-        Refused: 413 for more pixels than ``max_pixels``, 415 for another kind of file, 400 for one
-            that is empty, truncated or broken.
+        Refused: as :func:`check_photo`; 400 also for one that is truncated or broken.
     """
-    _check_header(data, PHOTO_KINDS, max_pixels)
+    check_photo(data, max_pixels)
     try:
         return pixels.read_photo(data)
-    except Exception as error:  # turning by a broken EXIF block raises what it likes
+    except BadInput as error:
         raise Refused(400, f"the photo cannot be used: {error}") from error
 
 
@@ -126,33 +121,49 @@ def read_mask(data: bytes, labels: LabelMap, max_pixels: int) -> Pixels:
     """A mask file as class ids uint8 ``[H, W]``, as ``labels`` reads it.
 
     Raises:
-        Refused: as :func:`read_photo`; 400 also for a picture with colours, and for values that are
-            no class.
+        Refused: as :func:`check_mask`; 400 also for one that is truncated or broken, and for values
+            that are no class.
     """
-    mode = _check_header(data, MASK_KINDS, max_pixels)
-    if mode not in SINGLE:
-        raise Refused(
-            400,
-            f"the mask has mode {mode}, where one channel of class ids is expected: send an index "
-            "or grey PNG (GET /model lists the ids)",
-        )
+    check_mask(data, max_pixels)
     try:
         return labels.read(data)
     except BadInput as error:
         raise Refused(400, f"the mask cannot be used: {error}") from error
 
 
-def _check_header(data: bytes, kinds: Sequence[str], max_pixels: int) -> str:
-    """Refuse a picture by what its header says, before a pixel is decoded; returns its mode."""
+def check_photo(data: bytes, max_pixels: int) -> int:
+    """Pixels of a photo by its header, before one is decoded.
+
+    Raises:
+        Refused: 413 for more than ``max_pixels``, 415 for another kind of file, 400 for one that is
+            empty or has a broken header.
+    """
+    return _check_header(data, PHOTO_KINDS, max_pixels)[0]
+
+
+def check_mask(data: bytes, max_pixels: int) -> int:
+    """Pixels of a mask by its header, before one is decoded.
+
+    Raises:
+        Refused: as :func:`check_photo`, and 400 for a picture with colours.
+    """
+    count, mode = _check_header(data, MASK_KINDS, max_pixels)
+    if mode not in SINGLE:
+        raise Refused(
+            400,
+            f"the mask has mode {mode}, where one channel of class ids is expected: send an index "
+            "or grey PNG (GET /model lists the ids)",
+        )
+    return count
+
+
+def _check_header(data: bytes, kinds: Sequence[str], max_pixels: int) -> tuple[int, str]:
+    """Refuse a picture by what its header says; returns its pixels and mode."""
     if not data:
         raise Refused(400, "the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=tuple(kinds)) as image:
             (width, height), mode = image.size, image.mode
-    except Image.DecompressionBombError:
-        raise Refused(
-            413, f"the image has more than {max_pixels} pixels: send a smaller one"
-        ) from None
     except UnidentifiedImageError:
         wanted = " or ".join(kinds)
         raise Refused(415, f"the file is no {wanted} image that can be read: send one") from None
@@ -164,4 +175,4 @@ def _check_header(data: bytes, kinds: Sequence[str], max_pixels: int) -> str:
             f"the image has {width}x{height} pixels, more than {max_pixels} in all: "
             "send a smaller one",
         )
-    return mode
+    return width * height, mode

@@ -80,7 +80,7 @@ def count(rows: Sequence[dict[str, Any]], classes: int, *, checked: bool) -> Tal
     """The counts of rows that follow one another in the plan.
 
     Args:
-        rows: ``{ids, pixels, path, variant, split, kept}``; when ``checked`` also ``seen``,
+        rows: ``{ids, pixels, path, variant, edit, split, kept}``; when ``checked`` also ``seen``,
             ``agreement`` and ``attempts``.
         classes: how many there are.
         checked: whether the images were segmented again.
@@ -96,7 +96,7 @@ def count(rows: Sequence[dict[str, Any]], classes: int, *, checked: bool) -> Tal
             tally.rejected = _sum(tally.rejected, (present > 0).astype(int).tolist())
             continue
         tally.kept += 1
-        tally.variants += int(row["variant"] > 0)
+        tally.variants += bool(row["edit"])
         tally.splits = _sum(tally.splits, {str(row["split"]): 1})
         tally.pixels = _sum(tally.pixels, present.tolist())
         tally.images = _sum(tally.images, (present > 0).astype(int).tolist())

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,30 @@ def test_listing_is_sorted_relative_and_without_hidden_files(tmp_path):
         storage.list_files(f"{tmp_path}/none")
 
 
+def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_not_asked_for_is_not(tmp_path):
+    for name in (b"\xff.txt", b"a.png"):
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).touch()
+    assert storage.list_files(str(tmp_path), (".png",)) == ["a.png"]
+    with pytest.raises(ValueError, match=r"1 names below .* not UTF-8, b'\\xff.txt' for one"):
+        storage.find(str(tmp_path))
+
+
+def test_a_name_may_be_as_long_as_the_disk_takes(tmp_path):
+    storage.write_bytes(f"{tmp_path}/{'n' * 251}.png", b"x")
+    assert [len(path) for path in storage.find(str(tmp_path))] == [255]
+
+
+def test_where_a_location_lies_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for uri, folder, expected in (
+        ("a/b/c", "a", "b/c"), (f"{tmp_path}/a/b/", "./a", "b"), ("a", "a/", ""), ("ab", "a", None),
+        (f"file://{tmp_path}/link/x", "a", "x"), ("s3://k/a/b", "s3://k/a", "b"),
+        ("s3://k/a", "a", None), ("a", "a/b", None),
+    ):  # fmt: skip
+        assert storage.below(uri, folder) == expected, (uri, folder)
+
+
 def test_folders_go_up_and_come_down(tmp_path):
     storage.write_bytes(f"{tmp_path}/a/b/c.txt", b"x")
     storage.upload_folder(tmp_path / "a", "memory://models/m")
@@ -87,7 +113,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     )
     subprocess.run([sys.executable, "-c", program], check=False)
     (left,) = (tmp_path / "deep").iterdir()
-    assert left.name.startswith(".a.png.")
+    assert (left.name[0], left.suffix) == (".", ".partial")
     (tmp_path / "deep/.hidden").touch()
     storage.write_bytes(f"{tmp_path}/deep/b.partial", b"a user's")
     storage.remove_partials(f"file://{tmp_path}")

@@ -86,12 +86,52 @@ def test_where_actors_have_gpus_others_decode_and_write_the_same_files(labels, t
     assert contents(tmp_path / "apart") == contents(Path(cfg.output))
 
 
-def test_a_finished_label_does_nothing_and_another_is_refused(labels, capsys):
+def test_a_finished_label_does_nothing_and_another_is_refused(labels, tmp_path, capsys):
     cfg, _, summary = labels
     assert label(cfg) == summary
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(ValueError, match="another configuration"):
         label(replace(cfg, solver=SolverChoice(steps=2)))
+    elsewhere = shutil.copytree(cfg.images, tmp_path / "another day")
+    with pytest.raises(ValueError, match="other inputs"):
+        label(replace(cfg, images=str(elsewhere)))
+
+
+def test_photos_that_come_later_are_labelled_then_and_no_other(ray_session, model, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(5):
+        (photos / f"{number}.png").write_bytes(encoded(scene(number)[0]))
+    (photos / "5.png").write_bytes(b"still on its way")
+    cfg = LabelConfig(
+        model=str(model), images=str(photos), output=str(photos / "labels"), photos_per_shard=3,
+        max_bad_share=0.5, actors=ModelOptions(batch_size=3), review=4,
+        formats=("png", "coco-panoptic"),
+    )  # fmt: skip
+    first = label(cfg)
+    assert (first["rows"], len(first["quarantined"])) == (5, 1)
+    before = {path: data for path, data in contents(photos / "labels").items() if "masks/" in path}
+    (photos / "5.png").write_bytes(encoded(scene(5)[0]))
+    (photos / "0.png").unlink()
+    for number, name in ((6, "6.png"), (7, "0.jpg")):
+        (photos / name).write_bytes(encoded(scene(number)[0]))
+    second = label(cfg)
+    assert (second["rows"], second["quarantined"]) == (8, [])
+    after = contents(photos / "labels")
+    assert before.items() <= after.items()
+    assert {path for path in after if path.startswith("masks/")} == {
+        f"masks/{name}.png" for name in (*range(7), "0.jpg")
+    }
+    table = pq.read_table(photos / "labels/table").to_pylist()
+    assert sorted(row["image_id"] for row in table) == list(range(1, 9))
+    panoptic = json.loads((photos / "labels/coco/panoptic.json").read_text())
+    assert {image["id"]: image["file_name"] for image in panoptic["images"]} == {
+        row["image_id"]: row["image"] for row in table
+    }
+    assert (photos / "labels/review.html").read_text().count("<h3>") == 4
+    (photos / "1.png").write_bytes(encoded(scene(8)[0]) + b"longer")
+    with pytest.raises(ValueError, match=r"1 inputs .* have changed since they were used"):
+        label(cfg)
 
 
 def test_all_forms_say_what_the_masks_say(labels):
@@ -138,7 +178,7 @@ def test_a_resumed_label_ends_with_the_bytes_of_an_undisturbed_one(labels, tmp_p
         if merged or path in ("_progress/table/00001.json", "table/00001.parquet"):
             (output / path).unlink()
     (output / "coco/00001.rle.json").write_bytes(b"[{")
-    (output / "_progress/review/00001.parquet").unlink()
+    (output / "_progress/review/00001.parquet").unlink(missing_ok=True)
     label(replace(cfg, output=str(output)))
     assert contents(output) == whole
 

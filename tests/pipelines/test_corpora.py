@@ -57,3 +57,5 @@ def test_a_class_cannot_be_ignored_too():
 
 def test_product_names_drop_the_suffix_unless_two_would_be_alike():
     assert unique_names(["a.jpg", "b/c.png", "b/c.jpg"]) == ["a", "b/c.png", "b/c.jpg"]
+    odd = ["a.jpg", "a.jpg.png", "a.png"]
+    assert unique_names(odd) == odd

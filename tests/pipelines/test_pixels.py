@@ -1,6 +1,8 @@
 """The bad and the odd inputs: each is read rightly or refused with its reason."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -115,10 +117,33 @@ def test_a_mask_drawn_on_the_unturned_pixels_keeps_the_photo_unturned():
     assert np.array_equal(ids, sideways)
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadInput, match="too large"):
-        read(encoded(IMAGE), encoded(IDS))
+def test_a_decompression_bomb_is_refused_by_its_header():
+    with pytest.raises(BadInput, match="too large an image: 64x48 are more than 3071 pixels"):
+        pixels.read_photo(encoded(IMAGE), max_pixels=64 * 48 - 1)
+    assert pixels.read_photo(encoded(IMAGE), max_pixels=64 * 48).shape == IMAGE.shape
+
+
+def test_a_broken_exif_block_is_a_reason_and_no_crash():
+    png, block = encoded(IMAGE), b"Exif\0\0II*\0"
+    chunk = struct.pack(">I4s", len(block), b"eXIf") + block
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    broken = png[:33] + chunk + png[33:]  # behind the header
+    for read_it in (pixels.read_photo, lambda data: read(data, encoded(IDS))):
+        with pytest.raises(BadInput, match="EXIF block is broken"):
+            read_it(broken)
+
+
+@pytest.mark.parametrize("values", [IDS / 11, IDS.astype(np.int32), IDS.astype(np.int32) * 10**7])
+def test_pixels_of_32_bits_are_refused_where_nothing_says_which_is_white(values):
+    wide = saved(Image.fromarray(values.astype(np.float32 if values.dtype == float else np.int32)),
+                 "TIFF")  # fmt: skip
+    with pytest.raises(BadInput, match="32 bits"):
+        pixels.read_photo(wide)
+
+
+def test_only_formats_that_pillow_reads_itself_are_opened():
+    with pytest.raises(BadInput, match="of no kind that is known"):
+        pixels.read_photo(saved(Image.fromarray(IMAGE), "EPS"))
 
 
 def test_the_first_view_is_the_whole_and_every_second_is_mirrored():

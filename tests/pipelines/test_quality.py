@@ -146,7 +146,7 @@ def rows(count=12):
         seen = np.where(rng.random(ids.shape) < 0.1, 1, ids).astype(np.uint8)
         found.append({
             "ids": ids, "pixels": rng.integers(0, 256, (32, 48, 3)).astype(np.uint8), "seen": seen,
-            "path": f"{number // 3}.png", "variant": 0, "split": "train",
+            "path": f"{number // 3}.png", "variant": 0, "edit": "", "split": "train",
             "agreement": agreement(seen, ids, 3).agreement, "kept": number % 4 != 3,
             "attempts": 1 + number % 2,
         })  # fmt: skip

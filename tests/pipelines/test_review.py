@@ -3,7 +3,9 @@
 import base64
 import csv
 import io
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +76,9 @@ def test_the_table_says_what_the_confidence_pictures_show(labelled):
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_the_list_is_the_lowest_of_all_worst_first(labelled, count):
+def test_the_list_is_the_lowest_of_all_worst_first(labelled, count, tmp_path):
     output, shards, images, made = labelled
+    output = str(shutil.copytree(output, tmp_path / "copy"))  # what is not shown is removed
     review.publish(output, shards, count, str(images), PALETTE)
     rows = []
     for shard in made.values():
@@ -95,8 +98,17 @@ def test_the_list_is_the_lowest_of_all_worst_first(labelled, count):
     assert re.findall(r"<h3>\d+\. (.*?)</h3>", page) == [path for path, _ in expected]
 
 
-def test_the_page_holds_photo_labels_and_margin_of_each(labelled):
+def test_only_small_pictures_that_are_shown_stay_and_are_enough_to_go_on(labelled, tmp_path):
     output, shards, images, _ = labelled
+    output = str(shutil.copytree(output, tmp_path / "copy"))
+    page = review.publish(output, shards, 1, str(images), PALETTE)
+    assert len(os.listdir(f"{output}/_progress/review")) == 1
+    assert review.publish(output, shards, 1, str(images), PALETTE) == page
+
+
+def test_the_page_holds_photo_labels_and_margin_of_each(labelled, tmp_path):
+    output, shards, images, _ = labelled
+    output = str(shutil.copytree(output, tmp_path / "copy"))
     page = review.publish(output, shards, 4, str(images), PALETTE).decode()
     found = re.findall(r'alt="(.*?)" src="data:image/\w+;base64,(.*?)"', page)
     assert [name for name, _ in found] == ["photo", "labels", "margin"] * 4
