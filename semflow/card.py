@@ -19,10 +19,11 @@ mask.save("mask.png")
 
 _CARD = """\
 ---
-library_name: diffusers
+library_name: semflow
 pipeline_tag: image-segmentation
 tags:
 - semflow
+- diffusers
 - rectified-flow
 - image-segmentation
 - mask-to-image

@@ -2,14 +2,19 @@ r"""CelebAMask-HQ as in the paper: faces of 19 classes at 512x512, 80k steps, bf
 
     python pipelines/encode.py celebamask --corpus.root DIR --output out/latents
     python pipelines/train.py celebamask --data out/latents --output out/run
-    python pipelines/evaluate.py --model out/run/model --data out/latents --output out/report
-    python pipelines/label.py --model out/run/model --images DIR/CelebA-512-img --output out/labels
+    python pipelines/evaluate.py --model out/run/model --data out/latents --output out/report \
+        --ray.gpus-per-actor 1 --metrics.real DIR/CelebA-512-img --metrics.download
+    python pipelines/label.py --model out/run/model --images DIR/CelebA-512-img \
+        --output out/labels --ray.gpus-per-actor 1
+    python pipelines/score.py celebamask --corpus.root DIR --labels out/labels \
+        --output out/scores --ignore-classes background --ignore-pixels
     python pipelines/synthesize.py --model out/run/model --masks DIR/CelebAMask-HQ-mergemask \
-        --output out/images --samples 4
+        --output out/images --samples 4 --ray.gpus-per-actor 1
 
 DIR holds CelebA-512-img, CelebAMask-HQ-mergemask and metas/{train,val}.txt; with the masks as they
 are handed out, a file a part, the first preset is 'celebamask-parts'. 8 GPUs, unless --workers and
---actors say otherwise. docs/reproduce.md has hours, disk and where we differ from the paper.
+--actors say otherwise; label and synthesize take all there are, evaluate one. docs/reproduce.md has
+hours, disk and where we differ from the paper.
 
 The paper (SemFlow, arXiv 2405.20282; second-hand, from transcriptions): FID 32.6 and LPIPS 0.393 of
 images from masks, 25 steps of Euler. A Frechet distance of other features than FID's does not

@@ -1,16 +1,20 @@
-"""Cityscapes as in the paper's code: 19 classes at 1024x512, 8k steps, bf16, ZeRO-2; on GPUs.
+r"""Cityscapes as in the paper's code: 19 classes at 1024x512, 8k steps, bf16, ZeRO-2; on GPUs.
 
     python pipelines/encode.py cityscapes --corpus.root DIR --output out/latents
     python pipelines/train.py cityscapes --data out/latents --output out/run
-    python pipelines/evaluate.py --model out/run/model --data out/latents --output out/report
-    python pipelines/label.py --model out/run/model --images PHOTOS --output out/labels
-    python pipelines/synthesize.py --model out/run/model --masks MASKS --output out/images
+    python pipelines/label.py --model out/run/model --images DIR/leftImg8bit/val \
+        --output out/labels --ray.gpus-per-actor 1
+    python pipelines/score.py cityscapes --corpus.root DIR --labels out/labels --output out/scores
+    python pipelines/evaluate.py --model out/run/model --data out/latents --output out/report \
+        --ray.gpus-per-actor 1
+    python pipelines/synthesize.py --model out/run/model --masks MASKS --output out/images \
+        --ray.gpus-per-actor 1
 
 DIR holds leftImg8bit and gtFine as they unpack, whose raw ids become the 19 scored classes; where
 the benchmark's scripts have made *_labelTrainIds.png, the preset 'cityscapes-train-ids' reads
-those, with the same result. PHOTOS is a folder of photos, MASKS one of masks with the ids 0 to 18.
-8 GPUs, unless --workers and --actors say otherwise. docs/reproduce.md has hours, disk and where we
-differ.
+those, with the same result. MASKS is a folder of masks with the ids 0 to 18. 8 GPUs, unless
+--workers and --actors say otherwise; label and synthesize take all there are, evaluate one.
+docs/reproduce.md has hours, disk and where we differ.
 
 No figure of the paper's for Cityscapes is known to us. Later work (Semantic Prism; second-hand)
 reports mIoU 60.7 for a direct decode of palette colours there. Nothing of this size has been

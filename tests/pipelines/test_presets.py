@@ -14,6 +14,8 @@ from pipelines.evaluate import EvaluateConfig
 from pipelines.label import LabelConfig
 from pipelines.pixels import View, plan_views
 from pipelines.presets import ENCODE, TRAIN
+from pipelines.score import ScoreConfig
+from pipelines.score import presets as scored
 from pipelines.synthesize import SynthesizeConfig
 from pipelines.trainconfig import TrainConfig
 from semflow.velocity import SD15
@@ -43,13 +45,14 @@ REPRODUCE = (Path(__file__).parents[2] / "docs/reproduce.md").read_text()
 JOBS = {
     "encode": (EncodeConfig, ENCODE), "train": (TrainConfig, TRAIN), "label": (LabelConfig, None),
     "synthesize": (SynthesizeConfig, None), "evaluate": (EvaluateConfig, None),
+    "score": (ScoreConfig, scored()),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", [REPRODUCE, *(ENCODE[name][0] for name in PAPER)])
 def test_every_command_of_a_recipe_is_one_that_our_parser_takes(text):
     found = re.findall(r"^ *python pipelines/(\w+)\.py (.*)$", text.replace("\\\n", ""), re.M)
-    assert {"encode", "train", "label", "synthesize", "evaluate"} <= {job for job, _ in found}
+    assert JOBS.keys() <= {job for job, _ in found}
     for job, flags in found:
         words = shlex.split(flags, comments=True)
         config.parse(*(JOBS[job][0], None, JOBS[job][1]), [w for w in words if w != "preview"])

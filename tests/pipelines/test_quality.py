@@ -168,6 +168,12 @@ def test_counts_of_shards_add_up_to_those_of_all():
         assert whole.images[c] + whole.rejected[c] == sum((r["ids"] == c).any() for r in rows())
 
 
+def test_an_edited_mask_that_could_not_be_edited_does_not_count_as_one():
+    some = [row | {"variant": 1, "edit": '{"flip": true}' if n < 5 else ""}
+            for n, row in enumerate(rows())]  # fmt: skip
+    assert tally.count(some, 3, checked=True).variants == 4  # the fourth is rejected
+
+
 def test_diversity_is_the_distance_that_the_search_measures():
     one, other = rows()[0]["pixels"], rows()[1]["pixels"]
     a, b = (torch.from_numpy(p).float() / 127.5 - 1 for p in (one, other))

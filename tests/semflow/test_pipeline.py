@@ -301,7 +301,7 @@ def test_offloading_hooks_the_networks_and_changes_nothing(pipe, conditional):
 def test_the_card_says_what_the_folder_knows(folder, conditional, tmp_path):
     card = (folder / "README.md").read_text()
     head, body = card.removeprefix("---\n").split("---\n", 1)
-    assert "library_name: diffusers" in head
+    assert "library_name: semflow" in head
     assert not [line for line in head.splitlines() if line.startswith("license")]
     for fact in ("3 classes at 48x32", "| 1 | road |", "UNet2DModel", "SpaceToDepth",
                  "euler, 1 step.", "heun, 2 steps", "step: 7", "9, 255"):  # fmt: skip
