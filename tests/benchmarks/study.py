@@ -48,6 +48,8 @@ class Args:
     many: int = 2000
     """Photos that are labelled by the model; at most all of train/. 0: none, where the model was
     trained on the small set itself and there are no others."""
+    pool: Path | None = None
+    """Folder of photos for that, instead of train/: some that the flow has not seen either."""
     synthesize: str = "--samples 4"
     """More arguments of synthesize.py."""
     steps: int = 800
@@ -179,8 +181,8 @@ def main() -> None:
     few = real[:: max(1, len(real) // args.small)][: args.small]
     labelling = {"few": [image for image, _ in few]}
     if args.many:
-        pool = real[:: max(1, len(real) // args.many)][: args.many]
-        labelling["pool"] = [image for image, _ in pool]
+        photos = sorted(args.pool.rglob("*.*")) if args.pool else [image for image, _ in real]
+        labelling["pool"] = photos[:: max(1, len(photos) // args.many)][: args.many]
     home = args.output
     linked([mask for _, mask in few], home / "masks")
     for name, images in labelling.items():
