@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,36 @@ def write_good(root: Path, split: str, count: int, start: int = 0) -> None:
     for number in range(start, start + count):
         image, ids = scene(number)
         write_pair(root, split, f"{number:04d}", encoded(image), encoded(ids), "png")
+
+
+def png_chunk(kind, data):
+    crc = zlib.crc32(kind + data)
+    return len(data).to_bytes(4, "big") + kind + data + crc.to_bytes(4, "big")
+
+
+def bomb(width, height, grey=False):
+    """A PNG of some hundred bytes whose header promises a picture of any size."""
+    colour = 0 if grey else 2
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, colour, 0, 0, 0])
+    start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    return start + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
+
+
+def with_broken_exif(png: bytes) -> bytes:
+    """The PNG with an EXIF block that ends in its own header."""
+    return png[:33] + png_chunk(b"eXIf", b"Exif\0\0II*\0") + png[33:]  # behind IHDR
+
+
+def hostile() -> dict[str, bytes]:
+    """Files that are no photos, by name, whatever they say that they are."""
+    image, ids = scene(0)
+    good = encoded(image)
+    return {
+        "bomb.png": bomb(30_000, 30_000),
+        "broken.jpg": b"no photo",
+        "cut.png": good[: len(good) // 2],
+        "empty.png": b"",
+        "exif.png": with_broken_exif(good),
+        "program.png": encoded(image, "EPS"),
+        "wide.tif": encoded((ids / 3).astype(np.float32), "TIFF"),
+    }

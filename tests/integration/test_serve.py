@@ -17,8 +17,7 @@ from PIL import Image
 from pipelines.predictors import ModelOptions, Segmenter, Synthesizer
 from pipelines.serving.serveconfig import ServeConfig
 from semflow import SemFlow
-from tests.pictures import encoded, scene
-from tests.pipelines.test_uploads import bomb
+from tests.pictures import bomb, encoded, scene
 
 MAX_BYTES, MAX_REQUESTS = 200_000, 120
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,8 +1,6 @@
 """The bad and the odd inputs: each is read rightly or refused with its reason."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image
 from pipelines import pixels
 from pipelines.masks import LabelMap
 from pipelines.pixels import BadInput
-from tests.pictures import encoded, scene
+from tests.pictures import encoded, scene, with_broken_exif
 
 IMAGE, IDS = scene(0)
 
@@ -124,10 +122,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
 
 
 def test_a_broken_exif_block_is_a_reason_and_no_crash():
-    png, block = encoded(IMAGE), b"Exif\0\0II*\0"
-    chunk = struct.pack(">I4s", len(block), b"eXIf") + block
-    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
-    broken = png[:33] + chunk + png[33:]  # behind the header
+    broken = with_broken_exif(encoded(IMAGE))
     for read_it in (pixels.read_photo, lambda data: read(data, encoded(IDS))):
         with pytest.raises(BadInput, match="EXIF block is broken"):
             read_it(broken)

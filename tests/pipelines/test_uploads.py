@@ -1,5 +1,4 @@
 import io
-import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -10,20 +9,7 @@ from pipelines.masks import LabelMap
 from pipelines.serving import uploads
 from pipelines.serving.serveconfig import of_arguments
 from pipelines.serving.uploads import Refused
-from tests.pictures import encoded, scene
-
-
-def png_chunk(kind, data):
-    crc = zlib.crc32(kind + data)
-    return len(data).to_bytes(4, "big") + kind + data + crc.to_bytes(4, "big")
-
-
-def bomb(width, height, grey=False):
-    """A PNG of some hundred bytes whose header promises a picture of any size."""
-    colour = 0 if grey else 2
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, colour, 0, 0, 0])
-    start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
-    return start + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
+from tests.pictures import bomb, encoded, scene
 
 
 def refusal(read, *args):
