@@ -72,8 +72,10 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         BadInput: when the EXIF block is broken.
     """
+    orientation = 0x0112
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(orientation, 1) != 1  # else it would be copied
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception as error:  # Pillow raises struct.error, TypeError, SyntaxError, ...
         raise BadInput(f"its EXIF block is broken, and which side is up not known: {error}"
                        ) from error  # fmt: skip
@@ -92,7 +94,7 @@ def to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64) / 257
         return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
