@@ -68,7 +68,7 @@ class LabelConfig:
     overwrite: bool = False
     """Remove what is at the output first."""
     max_pixels: int = pixels.MAX_PIXELS
-    """Photos with more are quarantined. To read one takes an actor ten bytes a pixel for a while."""
+    """Photos with more are quarantined. While one is read, it takes an actor ten bytes a pixel."""
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
