@@ -39,6 +39,7 @@ from pipelines.latents import (
     read_manifest,
     write_manifest,
 )
+from pipelines.threads import threads_for
 from semflow import Palette, load_autoencoder
 
 
@@ -122,7 +123,7 @@ def _job(
         write=WriteShard(cfg.output, cfg.row_group_rows, classes, fingerprint, how),
         inputs_per_shard=cfg.shard_rows // views,
         inputs_per_block=cfg.block_inputs(views), fanout=views,
-        read_threads=sharded.threads_for(cfg.corpus.root, cfg.ray.gpus_per_actor),
+        read_threads=threads_for(cfg.corpus.root, cfg.ray.gpus_per_actor),
         max_bad_share=cfg.max_bad_share,
     )  # fmt: skip
 

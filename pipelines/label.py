@@ -29,6 +29,7 @@ from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
 from pipelines.products import TABLE, find_inputs, produce, table_of, unique_names
 from pipelines.settings import read_defaults, read_model_index
 from pipelines.sharded import Row
+from pipelines.threads import threads_for
 from semflow import Palette
 
 SUMMARY = "labels.json"
@@ -148,13 +149,13 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     write = WriteLabels(
         cfg.output, palette, fingerprint, forms=sorted(set(cfg.formats)), images=cfg.images,
         confidence=cfg.confidence, own_size=cfg.resolution == "photo", review=cfg.review,
-        threads=sharded.threads_for(cfg.output, gpus),
+        threads=threads_for(cfg.output, gpus),
     )  # fmt: skip
     job = sharded.ShardedJob(
         verb="label", output=cfg.output, fingerprint=fingerprint, decode=decode, model=actors,
         write=write, inputs_per_shard=cfg.shard, key="name",
         inputs_per_block=PHOTOS_A_BLOCK if cfg.tiles.on else cfg.actors.batch_size,
-        max_bad_share=cfg.max_bad_share, read_threads=sharded.threads_for(cfg.images, gpus),
+        max_bad_share=cfg.max_bad_share, read_threads=threads_for(cfg.images, gpus),
     )  # fmt: skip
     more = {
         "palette": palette.to_json(),

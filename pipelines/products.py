@@ -15,6 +15,7 @@ from infra import storage, tracking
 from pipelines import config, sharded
 from pipelines.latents import parquet_bytes
 from pipelines.sharded import Row
+from pipelines.threads import side_by_side
 
 TABLE = "table"
 CHUNK = 10_000
@@ -77,7 +78,7 @@ def write_shard(
         path, make = file
         storage.write_bytes(storage.join(output, path), make())
 
-    list(sharded.side_by_side(write, files.items(), threads))
+    list(side_by_side(write, files.items(), threads))
     data, _ = parquet_bytes(table.replace_schema_metadata({"semflow": metadata}), table.num_rows)
     path = f"{shard}.parquet"
     storage.write_bytes(storage.join(output, path), data)

@@ -24,6 +24,7 @@ from pipelines.synthesis.drafts import DecodeMask, drafts
 from pipelines.synthesis.edits import Edits, Recipe
 from pipelines.synthesis.formats import Format
 from pipelines.synthesis.quality import CheckedSynthesizer, Quality
+from pipelines.threads import threads_for
 from semflow import Palette
 
 SUMMARY = "images.json"
@@ -130,7 +131,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), model=actors,
         write=WriteImages(cfg, palette, fingerprint, shards), max_bad_share=cfg.max_bad_share,
         inputs_per_shard=cfg.images_per_shard, inputs_per_block=cfg.actors.batch_size, key="name",
-        read_threads=sharded.threads_for(cfg.masks, gpus),
+        read_threads=threads_for(cfg.masks, gpus),
     )  # fmt: skip
     more = {key: settings[key] for key in ("solver", "perturbation")}
     finish = Finish(cfg, index, size, settings, paths)

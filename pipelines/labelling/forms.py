@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from infra import storage
 from pipelines import pixels
 from pipelines.latents import parquet_bytes
-from pipelines.sharded import side_by_side
+from pipelines.threads import side_by_side
 from semflow import Palette
 
 FormName = Literal["png", "coco-panoptic", "coco-rle", "parquet"]

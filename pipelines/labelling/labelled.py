@@ -15,7 +15,8 @@ from pipelines import pixels
 from pipelines.labelling import review
 from pipelines.labelling.forms import FORMS, FormName, Labelled, Png
 from pipelines.products import rows_of, shard_number, write_shard
-from pipelines.sharded import THREADS, Row, side_by_side
+from pipelines.sharded import Row
+from pipelines.threads import THREADS, side_by_side
 from semflow import Palette
 
 SCHEMA = pa.schema(

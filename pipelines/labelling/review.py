@@ -32,7 +32,8 @@ from pipelines.latents import parquet_bytes
 from pipelines.plan import PROGRESS
 from pipelines.products import shard_number
 from pipelines.report import template
-from pipelines.sharded import Row, side_by_side
+from pipelines.sharded import Row
+from pipelines.threads import side_by_side
 from semflow import Palette
 
 LIST, PAGE = "review.csv", "review.html"

@@ -13,7 +13,7 @@ import tyro
 from pipelines import pixels
 from pipelines.corpora import parts
 from pipelines.predictors import ModelOptions, Predictor
-from pipelines.sharded import ahead
+from pipelines.threads import ahead
 from semflow import Solver, segment_tiled
 from semflow.tiles import OVERLAP
 

@@ -14,8 +14,9 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.products import rows_of, write_shard
 from pipelines.settings import model_fingerprint
-from pipelines.sharded import Row, threads_for
+from pipelines.sharded import Row
 from pipelines.synthesis import card, examples, formats, tally
+from pipelines.threads import threads_for
 from semflow import Palette
 from semflow.version import VERSION
 

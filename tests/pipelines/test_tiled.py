@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines import pixels
 from pipelines.labelling.tiled import ReadFile, TileOptions, TileSegmenter
 from pipelines.predictors import ModelOptions
-from pipelines.sharded import _column
+from pipelines.stages import _column
 from semflow import SemFlow, Solver, segment_tiled
 from tests.pictures import encoded, scene
 

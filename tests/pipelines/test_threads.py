@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines.sharded import THREADS, ahead, side_by_side, threads_for
+from pipelines.threads import THREADS, ahead, side_by_side, threads_for
 
 
 def test_rows_come_in_order_and_are_decoded_at_the_same_time():
