@@ -85,7 +85,8 @@ def to_rgb(image: Image.Image) -> Pixels:
     """A photo of any mode as RGB; 16-bit grey is scaled, transparency dropped.
 
     Raises:
-        BadInput: for pixels of 32 bits, unless their values are those of 16: which one is white?
+        BadInput: for pixels of 32 bits, unless their values are those of 16 (which one is white?),
+            and of modes that are no colours.
     """
     values = np.asarray(image) if image.mode in ("I", "F") else None
     if values is not None and not (image.mode == "I" and 255 < values.max() < 2**16):
@@ -94,7 +95,12 @@ def to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64) / 257
         return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.mode != "RGB":
+        try:
+            image = image.convert("RGB")
+        except ValueError as error:
+            raise BadInput(f"pixels of mode {image.mode} cannot be made RGB: {error}") from error
+    return np.asarray(image)
 
 
 def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -26,6 +26,7 @@ from infra import storage, tracking
 from pipelines import config, judging, raydata, settings, sharded
 from pipelines.config import RayOptions, UserError
 from pipelines.latents import read_manifest
+from pipelines.model import same_latents
 from pipelines.report import publish
 from pipelines.scores import Scored
 from pipelines.settings import Settings
@@ -151,6 +152,7 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
     palette = Palette.from_json(index["palette"])
     if palette.names != manifest.palette.names:
         raise ValueError(f"the model knows {palette.names}, the data has {manifest.palette.names}")
+    same_latents(cfg.model, index, manifest)
     steps = rungs(cfg, manifest.split(cfg.split).rows)
     fingerprint = config.fingerprint(
         ["search", settings.model_fingerprint(index), manifest.fingerprint, decisive(cfg)]
