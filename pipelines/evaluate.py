@@ -57,6 +57,9 @@ class EvaluateConfig:
     """A file that tune/search_solver.py made: what it found goes before the model's own."""
     segment: SolverChoice = field(default_factory=SolverChoice)
     """For masks, instead of the model's own."""
+    window: int | None = None
+    """Pixels a side over which class probabilities are averaged, instead of the model's own number;
+    1 takes the nearest anchor."""
     synthesize: SolverChoice = field(default_factory=SolverChoice)
     """For images, instead of the model's own."""
     perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
@@ -112,6 +115,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         segment=cfg.segment.over(defaults.segment),
         synthesize=cfg.synthesize.over(defaults.synthesize),
         perturbation=cfg.perturbation.over(defaults.perturbation),
+        window=cfg.window or defaults.window,
     )
     defaults.perturbation.check(manifest.palette)
     names = list(manifest.palette.names)

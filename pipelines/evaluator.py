@@ -28,7 +28,9 @@ class Evaluator(Predictor):
         self.cfg = cfg
         self.judge = Judge(networks, cfg.metrics, self.device)
         self.segment, self.synthesize = defaults.segment, defaults.synthesize
-        self.model = self.model.with_defaults(perturbation=defaults.perturbation)
+        self.model = self.model.with_defaults(
+            perturbation=defaults.perturbation, window=defaults.window
+        )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         unit = {key: values[0] for key, values in batch.items()}

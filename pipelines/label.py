@@ -31,6 +31,7 @@ from pipelines.settings import read_defaults, read_model_index
 from pipelines.sharded import Row
 from pipelines.threads import threads_for
 from semflow import Palette
+from semflow.decoding import check_window
 
 SUMMARY = "labels.json"
 
@@ -59,6 +60,9 @@ class LabelConfig:
     """A file that tune/search_solver.py made: what it found goes before the model's own."""
     solver: SolverChoice = field(default_factory=SolverChoice)
     """Instead of the model's own."""
+    window: int | None = None
+    """Pixels a side over which class probabilities are averaged, instead of the model's own number;
+    1 takes the nearest anchor."""
     actors: ModelOptions = field(default_factory=ModelOptions)
     """How the model runs."""
     photos_per_shard: int | None = None
@@ -73,6 +77,7 @@ class LabelConfig:
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
+        check_window(self.window or 1)
         if not self.formats:
             raise ValueError(f"--formats takes one or more of {', '.join(FORMS)}")
         if self.review < 0 or (self.photos_per_shard or 1) < 1:
@@ -127,10 +132,10 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     """
     index = read_model_index(cfg.model)
     palette, defaults = Palette.from_json(index["palette"]), read_defaults(index, cfg.settings)
-    solver = cfg.solver.over(defaults.segment)
+    solver, window = cfg.solver.over(defaults.segment), cfg.window or defaults.window
     found = find_inputs(cfg.images, corpora.PHOTOS, cfg.output)
     fingerprint = config.fingerprint(
-        [index, config.to_dict(solver), cfg.actors.arithmetic, cfg.resolution, cfg.shard,
+        [index, config.to_dict(solver), window, cfg.actors.arithmetic, cfg.resolution, cfg.shard,
          cfg.images, config.to_dict(cfg.tiles), sorted(set(cfg.formats)), cfg.confidence,
          cfg.review, cfg.max_pixels]
     )  # fmt: skip
@@ -140,9 +145,9 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     arguments = (cfg.model, options, solver)
     if cfg.tiles.on:
         actors = raydata.Actors.of(options, gpus, TileSegmenter, *arguments, cfg.tiles,
-                                    cfg.max_pixels)  # fmt: skip
+                                    cfg.max_pixels, window)  # fmt: skip
     else:
-        actors = raydata.Actors.of(options, gpus, Segmenter, *arguments)
+        actors = raydata.Actors.of(options, gpus, Segmenter, *arguments, window)
     decode = (
         ReadFile() if cfg.tiles.on else DecodePhoto(defaults.width, defaults.height, cfg.max_pixels)
     )
@@ -160,6 +165,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     more = {
         "palette": palette.to_json(),
         "solver": config.to_dict(solver),
+        "window": window,
     }
 
     def inputs() -> pa.Table:

@@ -34,6 +34,7 @@ def make_model(
         synthesize=cfg.synthesize,
         perturbation=Perturbation(**manifest.recipe["perturbation"]),
         ignore_ids=tuple(manifest.corpus["ignore_ids"]),
+        window=cfg.window,
     )
     provenance = {
         "dataset": manifest.fingerprint,

@@ -129,14 +129,19 @@ def clock(device: torch.device) -> float:
 class Predictor:
     """A model in an actor, loaded once."""
 
-    def __init__(self, model: str | SemFlow, options: ModelOptions) -> None:
+    def __init__(
+        self, model: str | SemFlow, options: ModelOptions, window: int | None = None
+    ) -> None:
         """Load the SemFlow folder at URI ``model`` on the actor's GPU, or on the CPU.
 
-        A model that was loaded as ``options`` want it may be shared between predictors.
+        A model that was loaded as ``options`` want it may be shared between predictors. ``window``
+        is for reading masks, instead of the model's own.
         """
         if options.threads:
             torch.set_num_threads(options.threads)
         self.model = load_model(model, options) if isinstance(model, str) else model
+        if window:
+            self.model = self.model.with_defaults(window=window)
         self.device = self.model.device
 
 
@@ -156,8 +161,14 @@ class Segmenter(Predictor):
     Confidence is the margin of each pixel, times 255.
     """
 
-    def __init__(self, model: str | SemFlow, options: ModelOptions, solver: Solver) -> None:
-        super().__init__(model, options)
+    def __init__(
+        self,
+        model: str | SemFlow,
+        options: ModelOptions,
+        solver: Solver,
+        window: int | None = None,
+    ) -> None:
+        super().__init__(model, options, window)
         self.solver = solver
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +194,9 @@ class Synthesizer(Predictor):
         options: ModelOptions,
         solver: Solver,
         perturbation: Perturbation,
+        window: int | None = None,
     ) -> None:
-        super().__init__(model, options)
+        super().__init__(model, options, window)
         self.solver, self.perturbation = solver, perturbation
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

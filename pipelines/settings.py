@@ -23,6 +23,7 @@ class Settings:
     segment: Solver | None = None
     synthesize: Solver | None = None
     perturbation: Perturbation | None = None
+    window: int | None = None
 
     def over(self, defaults: Defaults) -> Defaults:
         """A model's defaults with these in their place."""

@@ -109,7 +109,8 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         **cfg.actors.arithmetic,
         "ignore_ids": list(ignore_ids),
         "edits": config.to_dict(cfg.edits),
-        "quality": config.to_dict(cfg.quality) | {"solver": config.to_dict(segment)},
+        "quality": config.to_dict(cfg.quality)
+        | {"solver": config.to_dict(segment), "window": defaults.window},
         "val_share": cfg.val_share,
     }
     fingerprint = config.fingerprint(
@@ -122,7 +123,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     if cfg.quality.min_agreement is None:
         actors = raydata.Actors.of(options, gpus, Synthesizer, *arguments)
     else:
-        checked = (*arguments, segment, cfg.quality)
+        checked = (*arguments, segment, cfg.quality, defaults.window)
         actors = raydata.Actors.of(options, gpus, CheckedSynthesizer, *checked)
     size = (defaults.width, defaults.height)
     shards = -(-inputs.num_rows // cfg.images_per_shard)

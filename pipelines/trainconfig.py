@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipelines.config import RayOptions
 from semflow import FLOWS, Objective, RectifiedFlow, Solver
+from semflow.decoding import check_window
 from semflow.path import FlowName
 from semflow.velocity import VelocityPreset
 
@@ -121,11 +122,15 @@ class TrainConfig:
     nothing."""
     segment: Solver = field(default_factory=Solver)
     """Solver for masks, in validation and as the model's default."""
+    window: int = 1
+    """Pixels a side over which the finished model averages class probabilities when it reads masks
+    (semflow/decoding.py); 1 takes the nearest anchor, as the paper does."""
     synthesize: Solver = field(default_factory=Solver)
     """Solver for images, as above."""
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
+        check_window(self.window)
         for name in ("steps", "batch_size", "workers", "log_every", "validate_every",
                      "checkpoint_every", "keep_checkpoints", "shuffle_groups"):  # fmt: skip
             if getattr(self, name) < 1:

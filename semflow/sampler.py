@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from semflow.autoencoder import Autoencoder, DiffusersAutoencoder, load_autoencoder
 from semflow.card import model_card
+from semflow.decoding import check_window, decode
 from semflow.palette import IGNORE, Palette
 from semflow.path import RectifiedFlow
 from semflow.perturb import Perturbation
@@ -32,7 +33,7 @@ class Segmentation(NamedTuple):
     """What a photo shows."""
 
     ids: Tensor  # [B, H, W] int64, class ids
-    margin: Tensor  # [B, H, W] in [0, 1], see Palette.decode
+    margin: Tensor  # [B, H, W] in [0, 1], see decoding.decode
     picture: Tensor  # [B, 3, H, W] in about [-1, 1], the mask picture before it was decoded
     nfe: int
 
@@ -55,6 +56,12 @@ class Defaults:
     perturbation: Perturbation = field(default_factory=Perturbation)
     ignore_ids: tuple[int, ...] = (IGNORE,)
     """Ids that mask files of this model's corpus give to no class; tensors have 255 for them."""
+    window: int = 1
+    """Pixels a side over which class probabilities are averaged when a picture is read as a mask
+    (:mod:`semflow.decoding`); 1 takes the nearest anchor, as the paper does."""
+
+    def __post_init__(self) -> None:
+        check_window(self.window)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Defaults:
@@ -65,6 +72,7 @@ class Defaults:
             synthesize=Solver(**data["synthesize"]),
             perturbation=Perturbation(**data["perturbation"]),
             ignore_ids=tuple(data.get("ignore_ids", (IGNORE,))),
+            window=data.get("window", 1),
         )
 
 
@@ -134,7 +142,7 @@ class SemFlow(nn.Module):
         start = self.path.depart(x_0.to(self.device), 0.0)
         solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
         picture = self.autoencoder.decode(self.path.arrive(solution.x, 1.0))
-        ids, margin = self.palette.decode(picture)
+        ids, margin = decode(self.palette, picture, self.defaults.window)
         return Segmentation(ids, margin, picture, solution.nfe)
 
     @torch.inference_mode()

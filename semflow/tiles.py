@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from semflow.decoding import decode
 from semflow.palette import Palette
 from semflow.sampler import Segmentation, SemFlow
 from semflow.solvers import Solver, integrate
@@ -158,15 +159,16 @@ def segment_tiled(
             batch_size,
         )[None]
 
-    def decode(x_1: Tensor) -> Tensor:
+    def picture_of(x_1: Tensor) -> Tensor:
         return pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
 
     start = model.path.depart(latents.blend(encode, batch_size)[None], 0.0)
     end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)
-    picture, nfe = decode(model.path.arrive(end.x, 1.0)[0])[:, :height, :width], end.nfe
+    picture, nfe = picture_of(model.path.arrive(end.x, 1.0)[0])[:, :height, :width], end.nfe
     del end  # latents may be as large as the picture
     rows = max(1, defaults.height * defaults.width // width)
-    return Segmentation(*decode_in_strips(model.palette, picture, rows), picture[None], nfe)
+    found = decode_in_strips(model.palette, picture, rows, defaults.window)
+    return Segmentation(*found, picture[None], nfe)
 
 
 def continued(photo: Tensor, height: int, width: int) -> Tensor:
@@ -180,15 +182,19 @@ def continued(photo: Tensor, height: int, width: int) -> Tensor:
     return photo
 
 
-def decode_in_strips(palette: Palette, picture: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Nearest anchors of a picture ``[3, H, W]``: ids uint8 and margins, both ``[1, H, W]``.
+def decode_in_strips(
+    palette: Palette, picture: Tensor, rows: int, window: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Classes of a picture ``[3, H, W]``: ids uint8 and margins, both ``[1, H, W]``.
 
-    As :meth:`Palette.decode`, but so many rows at a time: it holds K distances for each pixel.
+    As :func:`decode`, but so many rows at a time: it holds K numbers for each pixel.
     """
+    halo = window // 2
     ids = torch.empty(1, *picture.shape[1:], dtype=torch.uint8, device=picture.device)
     margin = torch.empty_like(ids, dtype=torch.float32)
     for top in range(0, picture.shape[1], rows):
-        strip = slice(top, top + rows)
-        found = palette.decode(picture[None, :, strip])
-        ids[:, strip], margin[:, strip] = found.ids.byte(), found.margin
+        strip, first = slice(top, top + rows), max(0, top - halo)
+        found = decode(palette, picture[None, :, first : top + rows + halo], window)
+        inner = slice(top - first, top - first + rows)
+        ids[:, strip], margin[:, strip] = found.ids[:, inner].byte(), found.margin[:, inner]
     return ids, margin

@@ -63,9 +63,9 @@ class TileSegmenter(Predictor):
 
     def __init__(
         self, model: str, options: ModelOptions, solver: Solver, tiles: TileOptions,
-        max_pixels: int = pixels.MAX_PIXELS,
+        max_pixels: int = pixels.MAX_PIXELS, window: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, options)
+        super().__init__(model, options, window)
         self.solver, self.tiles, self.batch_size = solver, tiles, options.batch_size
         self.max_pixels = max_pixels
 

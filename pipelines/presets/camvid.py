@@ -39,5 +39,6 @@ TRAIN = TrainConfig(
     validate_every=500,
     checkpoint_every=500,
     segment=Solver(steps=1),
+    window=5,
     synthesize=Solver(steps=5),
 )

@@ -9,6 +9,7 @@ from pipelines import config
 from pipelines.config import RayOptions
 from pipelines.pixels import MAX_PIXELS
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice
+from semflow.decoding import check_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class ServiceConfig:
     """A file that tune/search_solver.py made: what it found goes before the model's own."""
     segment: SolverChoice = field(default_factory=SolverChoice)
     """For masks, instead of the model's own."""
+    window: int | None = None
+    """Pixels a side over which class probabilities are averaged, instead of the model's own number;
+    1 takes the nearest anchor."""
     synthesize: SolverChoice = field(default_factory=SolverChoice)
     """For images, instead of the model's own."""
     perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
@@ -54,6 +58,7 @@ class ServiceConfig:
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
+        check_window(self.window or 1)
         for key in ("replicas", "max_batch", "max_samples", "max_bytes", "max_pixels",
                     "max_requests"):  # fmt: skip
             if getattr(self, key) < 1:

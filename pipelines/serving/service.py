@@ -117,7 +117,8 @@ class Service:
         perturbation = cfg.perturbation.over(self.defaults.perturbation)
         perturbation.check(self.palette)
         loaded, device = load_model(cfg.model, cfg.options), Device()
-        self.segmenter = Direction(Segmenter(loaded, cfg.options, solvers[0]), device, cfg)
+        window = cfg.window or self.defaults.window
+        self.segmenter = Direction(Segmenter(loaded, cfg.options, solvers[0], window), device, cfg)
         self.synthesizer = Direction(
             Synthesizer(loaded, cfg.options, solvers[1], perturbation), device, cfg
         )
@@ -139,6 +140,7 @@ class Service:
             "height": self.defaults.height,
             "fingerprint": model_fingerprint(index),
             "segment": config.to_dict(solvers[0]),
+            "window": window,
             "synthesize": config.to_dict(solvers[1]),
             "perturbation": config.to_dict(perturbation),
             "limits": {

@@ -76,9 +76,9 @@ class CheckedSynthesizer(Synthesizer):
 
     def __init__(
         self, model: str, options: ModelOptions, solver: Solver, perturbation: Perturbation,
-        segment: Solver, quality: Quality,
+        segment: Solver, quality: Quality, window: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, options, solver, perturbation)
+        super().__init__(model, options, solver, perturbation, window)
         self.segment, self.quality = segment, quality
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

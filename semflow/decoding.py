@@ -1,0 +1,62 @@
+"""Mask pictures to class ids, with regard to a pixel's neighbours.
+
+A learned flow arrives near an anchor and not on it, and where it is unsure single pixels end nearer
+to another class's anchor than all around them do. So the probability of a class in a pixel, the
+softmax over anchors that the anchor term trains (:mod:`semflow.objective`), is averaged over a
+window of pixels before the most probable class is taken. A window of 1 is the paper's nearest
+anchor (SemFlow, section 3.2).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semflow.objective import Objective
+from semflow.palette import Decoded, Palette
+
+PIXELS = 2**18
+"""Rows of about so many pixels are decoded at once: it takes K numbers for each."""
+
+
+def check_window(window: int) -> None:
+    """Refuse what is no window.
+
+    Raises:
+        ValueError: for an even or non-positive number.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"a window has a pixel in its middle: an odd number, not {window}")
+
+
+def decode(palette: Palette, pictures: Tensor, window: int = 1) -> Decoded:
+    """Pictures ``[B, 3, H, W]`` in [-1, 1] to class ids, with margin.
+
+    The margin is the difference of the two largest averaged probabilities; with a window of 1,
+    :meth:`Palette.decode`'s. Windows end at the picture's borders.
+
+    Args:
+        palette: the anchors.
+        pictures: what the autoencoder made of mask latents.
+        window: its side in pixels.
+
+    Raises:
+        ValueError: for a window without a middle.
+    """
+    check_window(window)
+    if window == 1:
+        return palette.decode(pictures)
+    ids = torch.empty(pictures[:, 0].shape, dtype=torch.int64, device=pictures.device)
+    margin = torch.empty(ids.shape, device=pictures.device)
+    halo, (height, width) = window // 2, ids.shape[1:]
+    rows = max(1, PIXELS // width)
+    for number, picture in enumerate(pictures.float()):
+        for top in range(0, height, rows):
+            first, end = max(0, top - halo), min(height, top + rows + halo)
+            logits = palette.logits(picture[None, :, first:end], Objective().anchor_temperature)
+            mean = F.avg_pool2d(logits.softmax(1), window, 1, halo, count_include_pad=False)
+            inner = slice(top - first, min(height, top + rows) - first)
+            (one, two), best = mean[0, :, inner].topk(2, 0)
+            ids[number, top : top + rows], margin[number, top : top + rows] = best[0], one - two
+    return Decoded(ids, margin)
