@@ -93,7 +93,7 @@ def model_card(index: dict[str, Any]) -> str:
         unet=_class_name(index, "unet"),
         around=_AROUND if index.get("preconditioned") else "",
         autoencoder=f"`{_class_name(index, 'autoencoder')}`",
-        segment=_solver(defaults["segment"]),
+        segment=_solver(defaults["segment"]) + _reading(defaults.get("window", 1)),
         synthesize=_solver(defaults["synthesize"]),
         **defaults["perturbation"],
         rows="\n".join(
@@ -118,6 +118,12 @@ def _solver(solver: dict[str, Any]) -> str:
         return f"dopri5, tolerances {solver['rtol']:g} and {solver['atol']:g}"
     steps = "1 step" if solver["steps"] == 1 else f"{solver['steps']} steps"
     return f"{solver['name']}, {steps}{' of its own grid' if solver['grid'] else ''}"
+
+
+def _reading(window: int) -> str:
+    if window == 1:
+        return ", each pixel by its nearest anchor"
+    return f", each pixel by the class probabilities of {window}x{window} pixels around it"
 
 
 def _training(provenance: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from semflow import (
     make_velocity,
 )
 from semflow.autoencoder import SpaceToDepth
+from semflow.decoding import decode
 from semflow.precondition import Preconditioning
 from semflow.sampler import Defaults
 from semflow.taef2 import TAEF2
@@ -68,6 +69,18 @@ def test_a_model_survives_its_folder(model, tmp_path):
         ".md",
         ".safetensors",
     }
+
+
+def test_a_model_reads_masks_by_the_window_that_its_folder_names(model, tmp_path):
+    wide = model.with_defaults(window=5)
+    wide.save(tmp_path)
+    found, nearest = SemFlow.load(tmp_path).segment(images()), model.segment(images())
+    torch.testing.assert_close(found.picture, nearest.picture)
+    assert torch.equal(found.ids, decode(model.palette, found.picture, 5).ids)
+    assert not torch.equal(found.ids, nearest.ids)
+    assert "5x5 pixels around it" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="odd number, not 4"):
+        model.with_defaults(window=4)
 
 
 def test_a_model_takes_the_place_of_one_of_another_kind(model, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow.decoding import decode
 from semflow.sampler import Defaults
 from semflow.solvers import TABLEAUX, integrate
 from semflow.tiles import Side, Tiles, continued, decode_in_strips, segment_tiled
@@ -138,10 +139,11 @@ def test_a_batch_of_tiles_decides_nothing_and_is_never_larger_than_asked(unet):
     assert max(sizes) == 4
 
 
-def test_strips_change_no_label(pointwise):
+@pytest.mark.parametrize("window", [1, 3, 7])
+def test_strips_change_no_label(pointwise, window):
     picture = torch.rand(3, 37, 23, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    ids, margin = decode_in_strips(pointwise.palette, picture, 5)
-    expected = pointwise.palette.decode(picture[None])
+    ids, margin = decode_in_strips(pointwise.palette, picture, 5, window)
+    expected = decode(pointwise.palette, picture[None], window)
     assert torch.equal(ids, expected.ids.byte())
     torch.testing.assert_close(margin, expected.margin)
 
