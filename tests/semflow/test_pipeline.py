@@ -304,7 +304,8 @@ def test_the_card_says_what_the_folder_knows(folder, conditional, tmp_path):
     assert "library_name: semflow" in head
     assert not [line for line in head.splitlines() if line.startswith("license")]
     for fact in ("3 classes at 48x32", "| 1 | road |", "UNet2DModel", "SpaceToDepth",
-                 "euler, 1 step, each pixel by its nearest anchor.", "heun, 2 steps", "step: 7", "9, 255"):  # fmt: skip
+                 "euler, 1 step, each pixel by its nearest anchor.",
+                 "heun, 2 steps", "step: 7", "9, 255"):  # fmt: skip
         assert fact in body, fact
     conditional.save(tmp_path)
     card = (tmp_path / "README.md").read_text()
