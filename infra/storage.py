@@ -133,7 +133,7 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
     # Plain system calls: a million small files are written so, and pathlib took twice as long.
     target = local_path(uri)
     folder, name = os.path.split(target)
-    short = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()  # a name may be long
+    short = digest(os.fsencode(name))[:16]  # a name may be long
     partial = f"{folder}/.{short}.{os.getpid()}{PARTIAL}"
     try:
         file = open(partial, "wb")  # noqa: SIM115 - closed below, before it gets its name
@@ -242,9 +242,8 @@ def upload_folder(folder: str | Path, uri: str, last: str | None = None) -> None
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     if last is not None:
         remove(join(uri, last))
-        for other in find(uri) if exists(uri) else ():
-            if other not in files:
-                remove(join(uri, other))
+        there = find(uri) if exists(uri) else {}
+        remove_files([join(uri, other) for other in there if other not in files])
         files[last] = files.pop(last)
     for name, path in files.items():
         write_bytes(join(uri, name), path.read_bytes())

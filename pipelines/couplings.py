@@ -37,7 +37,7 @@ from pipelines.latents import (
     read_manifest,
     write_manifest,
 )
-from pipelines.model import same_latents
+from pipelines.model import check_fit
 from pipelines.settings import model_fingerprint, read_model_index
 from semflow import Palette, Perturbation
 
@@ -110,7 +110,7 @@ def fits(model: str, index: dict[str, Any], manifest: Manifest) -> None:
                          "of images and masks do not hold; reflow is for semflow's")  # fmt: skip
     if Palette.from_json(index["palette"]) != manifest.palette:
         raise ValueError(f"the model {model} has another palette than {manifest.uri}")
-    same_latents(model, index, manifest)
+    check_fit(model, index, manifest)
 
 
 def recipe_of(

@@ -26,7 +26,7 @@ from pipelines.evaluator import Evaluator, accumulate
 from pipelines.imagemetrics import Collected, Networks, find_networks
 from pipelines.latents import Manifest, read_manifest
 from pipelines.metricoptions import MetricOptions
-from pipelines.model import same_latents
+from pipelines.model import check_fit
 from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice
 from pipelines.realphotos import photo_features
 from pipelines.settings import read_defaults, read_model_index
@@ -118,12 +118,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         window=cfg.window or defaults.window,
     )
     defaults.perturbation.check(manifest.palette)
-    names = list(manifest.palette.names)
-    if index["palette"]["names"] != names:
-        raise ValueError(
-            f"the model knows the classes {index['palette']['names']}, the data has {names}"
-        )
-    same_latents(cfg.model, index, manifest)
+    check_fit(cfg.model, index, manifest)
     todo = units(manifest, cfg)
     if not todo:
         raise ValueError(f"there is nothing in {cfg.split!r} of {cfg.data}")
@@ -155,7 +150,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
             for row in photos:
                 collected.take(row.pop("number"), row)
         images = imagemetrics.summarize(collected, sums, networks, cfg.metrics)
-        result = summarize(sums, names) | {
+        result = summarize(sums, list(manifest.palette.names)) | {
             "image_metrics": images | {"real": real_side(cfg, manifest)},
             "model": cfg.model, "data": cfg.data, "split": cfg.split,
             "codec_ceiling": manifest.codec_ceiling, "provenance": index["provenance"],

@@ -9,7 +9,7 @@ from infra import storage
 from pipelines import checkpoint, config
 from pipelines.latents import Manifest
 from pipelines.trainconfig import TrainConfig
-from semflow import Perturbation, SemFlow, Velocity, load_autoencoder
+from semflow import Palette, Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.autoencoder import Autoencoder
 from semflow.sampler import AUTOENCODER, Defaults
 
@@ -47,12 +47,15 @@ def make_model(
     return model.eval().requires_grad_(False)
 
 
-def same_latents(model: str, index: dict[str, Any], manifest: Manifest) -> None:
-    """Refuse a model at URI ``model``, with its index, for latents of another kind than its own.
+def check_fit(model: str, index: dict[str, Any], manifest: Manifest) -> None:
+    """Refuse a model at URI ``model``, with its index, for data of another kind than its own.
 
     Raises:
-        ValueError: saying what differs, the size of the pictures or the autoencoder.
+        ValueError: saying what differs: classes, the size of the pictures, or the autoencoder.
     """
+    known, names = Palette.from_json(index["palette"]).names, manifest.palette.names
+    if known != names:
+        raise ValueError(f"the model knows the classes {list(known)}, the data has {list(names)}")
     size = (index["defaults"]["height"], index["defaults"]["width"])
     if size != (manifest.height, manifest.width):
         raise ValueError(f"the model is for pictures of {size}, the data has "

@@ -45,8 +45,6 @@ def decode(palette: Palette, pictures: Tensor, window: int = 1) -> Decoded:
         ValueError: for a window without a middle.
     """
     check_window(window)
-    if window == 1:
-        return palette.decode(pictures)
     ids = torch.empty(pictures[:, 0].shape, dtype=torch.int64, device=pictures.device)
     margin = torch.empty(ids.shape, device=pictures.device)
     halo, (height, width) = window // 2, ids.shape[1:]
@@ -54,9 +52,17 @@ def decode(palette: Palette, pictures: Tensor, window: int = 1) -> Decoded:
     for number, picture in enumerate(pictures.float()):
         for top in range(0, height, rows):
             first, end = max(0, top - halo), min(height, top + rows + halo)
-            logits = palette.logits(picture[None, :, first:end], Objective().anchor_temperature)
-            mean = F.avg_pool2d(logits.softmax(1), window, 1, halo, count_include_pad=False)
+            found = _decode_strip(palette, picture[None, :, first:end], window)
             inner = slice(top - first, min(height, top + rows) - first)
-            (one, two), best = mean[0, :, inner].topk(2, 0)
-            ids[number, top : top + rows], margin[number, top : top + rows] = best[0], one - two
+            ids[number, top : top + rows] = found.ids[0, inner]
+            margin[number, top : top + rows] = found.margin[0, inner]
     return Decoded(ids, margin)
+
+
+def _decode_strip(palette: Palette, strip: Tensor, window: int) -> Decoded:
+    if window == 1:
+        return palette.decode(strip)
+    posterior = palette.logits(strip, Objective.anchor_temperature).softmax(1)
+    mean = F.avg_pool2d(posterior, window, 1, window // 2, count_include_pad=False)
+    (one, two), best = (found[0] for found in mean.topk(2, 1))
+    return Decoded(best[:1], (one - two)[None])

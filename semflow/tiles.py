@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from semflow.decoding import decode
-from semflow.palette import Palette
 from semflow.sampler import Segmentation, SemFlow
 from semflow.solvers import Solver, integrate
 
@@ -166,9 +165,8 @@ def segment_tiled(
     end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)
     picture, nfe = picture_of(model.path.arrive(end.x, 1.0)[0])[:, :height, :width], end.nfe
     del end  # latents may be as large as the picture
-    rows = max(1, defaults.height * defaults.width // width)
-    found = decode_in_strips(model.palette, picture, rows, defaults.window)
-    return Segmentation(*found, picture[None], nfe)
+    ids, margin = decode(model.palette, picture[None], defaults.window)
+    return Segmentation(ids.byte(), margin, picture[None], nfe)
 
 
 def continued(photo: Tensor, height: int, width: int) -> Tensor:
@@ -180,21 +178,3 @@ def continued(photo: Tensor, height: int, width: int) -> Tensor:
             mirrored = torch.minimum(place, 2 * length - 1 - place)
             photo = photo.index_select(dim, mirrored)
     return photo
-
-
-def decode_in_strips(
-    palette: Palette, picture: Tensor, rows: int, window: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Classes of a picture ``[3, H, W]``: ids uint8 and margins, both ``[1, H, W]``.
-
-    As :func:`decode`, but so many rows at a time: it holds K numbers for each pixel.
-    """
-    halo = window // 2
-    ids = torch.empty(1, *picture.shape[1:], dtype=torch.uint8, device=picture.device)
-    margin = torch.empty_like(ids, dtype=torch.float32)
-    for top in range(0, picture.shape[1], rows):
-        strip, first = slice(top, top + rows), max(0, top - halo)
-        found = decode(palette, picture[None, :, first : top + rows + halo], window)
-        inner = slice(top - first, top - first + rows)
-        ids[:, strip], margin[:, strip] = found.ids[:, inner].byte(), found.margin[:, inner]
-    return ids, margin

@@ -26,7 +26,7 @@ from infra import storage, tracking
 from pipelines import config, judging, raydata, settings, sharded
 from pipelines.config import RayOptions, UserError
 from pipelines.latents import read_manifest
-from pipelines.model import same_latents
+from pipelines.model import check_fit
 from pipelines.report import publish
 from pipelines.scores import Scored
 from pipelines.settings import Settings
@@ -150,9 +150,7 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
     """
     manifest, index = read_manifest(cfg.data), settings.read_model_index(cfg.model)
     palette = Palette.from_json(index["palette"])
-    if palette.names != manifest.palette.names:
-        raise ValueError(f"the model knows {palette.names}, the data has {manifest.palette.names}")
-    same_latents(cfg.model, index, manifest)
+    check_fit(cfg.model, index, manifest)
     steps = rungs(cfg, manifest.split(cfg.split).rows)
     fingerprint = config.fingerprint(
         ["search", settings.model_fingerprint(index), manifest.fingerprint, decisive(cfg)]

@@ -13,7 +13,6 @@ import csv
 import heapq
 import io
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,8 @@ from pipelines.threads import side_by_side
 from semflow import Palette
 
 LIST, PAGE = "review.csv", "review.html"
+SMALL = f"{PROGRESS}/review"
+"""Folder of the shards' small pictures."""
 SIDE = 320
 """Longest side of a small picture."""
 SHARP = 160
@@ -67,7 +68,7 @@ def lowest(count: int, rows: Iterator[Row] | Sequence[Row]) -> list[Row]:
 
 def small_path(number: str) -> str:
     """Where a shard's small pictures are, below the output."""
-    return f"{PROGRESS}/review/{number}.parquet"
+    return f"{SMALL}/{number}.parquet"
 
 
 def small(width: int, height: int) -> tuple[int, int]:
@@ -181,7 +182,7 @@ def publish(output: str, shards: Sequence[Row], count: int, images: str, palette
 
 def _prune(output: str, shown: set[str]) -> None:
     """Remove the small pictures of shards that have none of the lowest: more photos change none."""
-    folder = storage.join(output, os.path.dirname(small_path("")))
+    folder = storage.join(output, SMALL)
     names = storage.list_files(folder)
     storage.remove_files(
         [storage.join(folder, name) for name in names if shard_number(name) not in shown]

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow import SemFlow, Solver, decoding, load_autoencoder, make_palette, make_velocity
 from semflow.decoding import decode
 from semflow.sampler import Defaults
 from semflow.solvers import TABLEAUX, integrate
-from semflow.tiles import Side, Tiles, continued, decode_in_strips, segment_tiled
+from semflow.tiles import Side, Tiles, continued, segment_tiled
 
 FACTOR, TILE = 4, (16, 32)
 
@@ -140,11 +140,12 @@ def test_a_batch_of_tiles_decides_nothing_and_is_never_larger_than_asked(unet):
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
-def test_strips_change_no_label(pointwise, window):
+def test_strips_change_no_label(pointwise, window, monkeypatch):
     picture = torch.rand(3, 37, 23, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    ids, margin = decode_in_strips(pointwise.palette, picture, 5, window)
     expected = decode(pointwise.palette, picture[None], window)
-    assert torch.equal(ids, expected.ids.byte())
+    monkeypatch.setattr(decoding, "PIXELS", 5 * 23)  # five rows at once
+    ids, margin = decode(pointwise.palette, picture[None], window)
+    assert torch.equal(ids, expected.ids)
     torch.testing.assert_close(margin, expected.margin)
 
 
