@@ -19,7 +19,9 @@ from pathlib import Path
 
 import ray
 
-from pipelines import config, digits, raydata
+from pipelines import config
+from pipelines.corpora import digits
+from pipelines.sharding import raydata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,13 +24,13 @@ from dataclasses import replace
 from typing import Any
 
 from infra import storage, tracking
-from pipelines import config, raydata, sharded
-from pipelines.ceiling import codec_ceiling
+from pipelines import config
 from pipelines.corpora import list_pairs
 from pipelines.corpora.classes import with_classes
-from pipelines.encodeconfig import EncodeConfig, absolute, recipe
-from pipelines.encoder import Decode, Encoder, WriteShard
-from pipelines.latents import (
+from pipelines.dataset.ceiling import codec_ceiling
+from pipelines.dataset.config import EncodeConfig, absolute, recipe
+from pipelines.dataset.encoder import Decode, Encoder, WriteShard
+from pipelines.dataset.latents import (
     MANIFEST,
     QUARANTINE,
     Manifest,
@@ -39,7 +39,9 @@ from pipelines.latents import (
     read_manifest,
     write_manifest,
 )
-from pipelines.threads import threads_for
+from pipelines.sharding import raydata, runner
+from pipelines.sharding.job import ShardedJob
+from pipelines.sharding.threads import threads_for
 from semflow import Palette, load_autoencoder
 
 
@@ -57,14 +59,14 @@ def encode(cfg: EncodeConfig) -> Manifest:
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
-    sharded.keep_apart(cfg.output, cfg.corpus.root)
+    runner.keep_apart(cfg.output, cfg.corpus.root)
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
     note = {"palette": [cfg.palette, palette.to_json()]}
-    sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
+    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
     cfg = replace(cfg, actors=actors, threads=threads)
     jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
-    plans = {split: sharded.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
+    plans = {split: runner.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
     before = read_manifest(cfg.output) if _finished(cfg.output) else None
     if before and {name: split.inputs for name, split in before.splits.items()} == {
         name: plan.inputs for name, plan in plans.items()
@@ -75,9 +77,9 @@ def encode(cfg: EncodeConfig) -> Manifest:
     with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = sharded.run(jobs[split], plan, already_bad=len(bad)).records
+            records = runner.run(jobs[split], plan, already_bad=len(bad)).records
             splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
-            quarantine += sharded.quarantine_lines(records, bad)
+            quarantine += runner.quarantine_lines(records, bad)
         manifest = Manifest(
             uri=cfg.output, fingerprint=dataset_fingerprint(fingerprint, splits), recipe=how,
             corpus=config.to_dict(cfg.corpus), palette=palette, height=cfg.height,
@@ -97,7 +99,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
 
 def _palette(cfg: EncodeConfig) -> Palette:
     """The palette of the work that is there, if any: another machine may round otherwise."""
-    kind, there = sharded.noted(cfg.output).get("palette", (None, None))
+    kind, there = runner.noted(cfg.output).get("palette", (None, None))
     if kind == cfg.palette and not cfg.overwrite:
         old = Palette.from_json(there)
         if old.names == cfg.corpus.classes:
@@ -111,13 +113,13 @@ def _finished(output: str) -> bool:
 
 def _job(
     cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
-) -> sharded.ShardedJob:
+) -> ShardedJob:
     views, classes = cfg.views_of(split), len(cfg.corpus.classes)
     actors = raydata.Actors(
         kind=Encoder, arguments=(cfg, palette), number=cfg.actors,
         gpus=cfg.ray.gpus_per_actor,
     )  # fmt: skip
-    return sharded.ShardedJob(
+    return ShardedJob(
         verb="encode", output=cfg.output, fingerprint=fingerprint, decode=Decode(cfg, views),
         model=actors,
         write=WriteShard(cfg.output, cfg.row_group_rows, classes, fingerprint, how),
@@ -129,14 +131,14 @@ def _job(
 
 
 def main() -> None:
-    from pipelines import preview, verify
+    from pipelines.dataset import preview, verify
     from pipelines.presets import ENCODE
 
     if sys.argv[1:2] == ["verify"]:
         verify.main(sys.argv[2:])
         return
     if sys.argv[1:2] == ["preview"]:
-        preview.main(sys.argv[2:])
+        preview.main(sys.argv[2:], ENCODE)
         return
     cfg = absolute(config.parse(EncodeConfig, __doc__, ENCODE))
     raydata.init(cfg.ray.address)

@@ -12,7 +12,7 @@ of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -20,59 +20,18 @@ import ray.data
 import torch
 
 from infra import storage, tracking
-from pipelines import config, imagemetrics, raydata, report, sharded
-from pipelines.config import RayOptions
-from pipelines.evaluator import Evaluator, accumulate
-from pipelines.imagemetrics import Collected, Networks, find_networks
-from pipelines.latents import Manifest, read_manifest
-from pipelines.metricoptions import MetricOptions
-from pipelines.model import check_fit
-from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice
-from pipelines.realphotos import photo_features
-from pipelines.settings import read_defaults, read_model_index
+from pipelines import config
+from pipelines.dataset.latents import Manifest, read_manifest
+from pipelines.evaluation import imagemetrics, report
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.evaluator import Evaluator, accumulate
+from pipelines.evaluation.imagemetrics import Collected, Networks, find_networks
+from pipelines.evaluation.realphotos import photo_features
+from pipelines.inference.settings import read_defaults, read_model_index
+from pipelines.pages.page import publish
+from pipelines.sharding import raydata, runner
+from pipelines.training.model import check_fit
 from semflow import ConfusionMatrix
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What to evaluate, and on what."""
-
-    model: str
-    """Folder or URI of a trained model."""
-    data: str = "out/latents"
-    """Latent dataset: folder or URI."""
-    split: str = "val"
-    """Its split to use."""
-    output: str = "out/report"
-    """Folder or URI of the report."""
-    limit: int | None = None
-    """Rows to use, from the first; None uses all."""
-    pictures: int = 8
-    """Rows shown in the report."""
-    samples: int = 5
-    """Images synthesized from one mask, to see and measure how they differ."""
-    seed: int = 0
-    """Of the perturbations."""
-    settings: str | None = None
-    """A file that tune/search_solver.py made: what it found goes before the model's own."""
-    segment: SolverChoice = field(default_factory=SolverChoice)
-    """For masks, instead of the model's own."""
-    window: int | None = None
-    """Pixels a side over which class probabilities are averaged, instead of the model's own number;
-    1 takes the nearest anchor."""
-    synthesize: SolverChoice = field(default_factory=SolverChoice)
-    """For images, instead of the model's own."""
-    perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
-    """Of the masks, instead of the model's own."""
-    metrics: MetricOptions = field(default_factory=MetricOptions)
-    """Scores of synthesized images."""
-    actors: ModelOptions = field(default_factory=lambda: ModelOptions(actors=1))
-    """How the model runs."""
-    ray: RayOptions = field(default_factory=RayOptions)
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.pictures < 1 or (self.limit or 1) < 1:
-            raise ValueError("--samples is at least 2, --pictures and --limit at least 1")
 
 
 def units(manifest: Manifest, cfg: EvaluateConfig) -> list[dict[str, Any]]:
@@ -135,7 +94,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         sums: dict[str, Any] = {}
         shown: dict[str, Any] = {}
         collected = Collected()
-        for row in sharded.progress(dataset.iter_rows(), "evaluate", len(todo)):
+        for row in runner.progress(dataset.iter_rows(), "evaluate", len(todo)):
             for key in ("tiles", "diversity"):
                 value = row.pop(key)
                 if len(value):
@@ -158,7 +117,7 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, "report.json"), result)
         page, images = report.render(result, shown, manifest.palette)
-        report.publish(run, cfg.output, page, images)
+        publish(run, cfg.output, page, images)
         run.artifact_json("report.json", result)
         run.metrics(report.headline(result))
     return result

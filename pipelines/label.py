@@ -10,116 +10,22 @@ added it labels those. docs/labelling.md has more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from infra import storage
-from pipelines import config, corpora, pixels, plan, raydata, sharded
-from pipelines.config import RayOptions
-from pipelines.corpora import parts
-from pipelines.labelling.forms import FORMS, FormName
+from pipelines import config, corpora
+from pipelines.inference.predictors import Segmenter
+from pipelines.inference.products import TABLE, find_inputs, produce, table_of
+from pipelines.inference.settings import read_defaults, read_model_index
+from pipelines.labelling.config import SUMMARY, LabelConfig
 from pipelines.labelling.labelled import WriteLabels
-from pipelines.labelling.tiled import PHOTOS_A_BLOCK, ReadFile, TileOptions, TileSegmenter
-from pipelines.predictors import ModelOptions, Segmenter, SolverChoice
-from pipelines.products import TABLE, find_inputs, produce, table_of, unique_names
-from pipelines.settings import read_defaults, read_model_index
-from pipelines.sharded import Row
-from pipelines.threads import threads_for
+from pipelines.labelling.photos import DecodePhoto, listing
+from pipelines.labelling.tiled import PHOTOS_A_BLOCK, ReadFile, TileSegmenter
+from pipelines.sharding import plan, raydata
+from pipelines.sharding.job import ShardedJob
+from pipelines.sharding.threads import threads_for
 from semflow import Palette
-from semflow.decoding import check_window
-
-SUMMARY = "labels.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelConfig:
-    """What to label, and how."""
-
-    model: str
-    """Folder or URI of a trained model."""
-    images: str
-    """Folder or URI of photos, searched through."""
-    output: str = "out/labels"
-    """Folder or URI of the results."""
-    resolution: Literal["photo", "model"] = "photo"
-    """Size of the masks: each photo's own (nearest), or what the model saw."""
-    tiles: TileOptions = field(default_factory=TileOptions)
-    """Photos in tiles of the model's size, instead of resized to it."""
-    formats: tuple[FormName, ...] = ("png",)
-    """What masks are written as; several may be given."""
-    confidence: bool = False
-    """Write confidence/NAME.png: each pixel's margin, 8-bit grey, at the size the model saw."""
-    review: int = 50
-    """List so many photos with most pixels of low margin, review.csv and .html; 0 for no list."""
-    settings: str | None = None
-    """A file that tune/search_solver.py made: what it found goes before the model's own."""
-    solver: SolverChoice = field(default_factory=SolverChoice)
-    """Instead of the model's own."""
-    window: int | None = None
-    """Pixels a side over which class probabilities are averaged, instead of the model's own number;
-    1 takes the nearest anchor."""
-    actors: ModelOptions = field(default_factory=ModelOptions)
-    """How the model runs."""
-    photos_per_shard: int | None = None
-    """Photos a file of the table; a restart repeats at most two files' photos an actor. If not
-    given, 256, or 32 with --tiles, which is for large photos."""
-    max_bad_share: float = 0.05
-    """The job stops when more than this share of the photos cannot be used."""
-    overwrite: bool = False
-    """Remove what is at the output first."""
-    max_pixels: int = pixels.MAX_PIXELS
-    """Photos with more are quarantined. While one is read, it takes an actor ten bytes a pixel."""
-    ray: RayOptions = field(default_factory=RayOptions)
-
-    def __post_init__(self) -> None:
-        check_window(self.window or 1)
-        if not self.formats:
-            raise ValueError(f"--formats takes one or more of {', '.join(FORMS)}")
-        if self.review < 0 or (self.photos_per_shard or 1) < 1:
-            raise ValueError("--review is at least 0 and --photos-per-shard at least 1")
-
-    @property
-    def shard(self) -> int:
-        """Photos a shard."""
-        return self.photos_per_shard or (32 if self.tiles.on else 256)
-
-
-class DecodePhoto:
-    """``{name, source}`` to pixels at the model's size, or an error."""
-
-    def __init__(self, width: int, height: int, max_pixels: int) -> None:
-        self.width, self.height, self.max_pixels = width, height, max_pixels
-
-    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        try:
-            photo = pixels.read_photo(parts.read(row["source"]), self.max_pixels)
-            size, error = (photo.shape[1], photo.shape[0]), ""
-            photo = pixels.resize_photo(photo, self.width, self.height)
-        except pixels.BadInput as bad:
-            photo = np.zeros((self.height, self.width, 3), np.uint8)
-            size, error = (0, 0), str(bad)
-        return [row | {"pixels": photo, "width": size[0], "height": size[1], "error": error}]
-
-
-def listing(images: str, files: dict[str, int], before: pa.Table | None) -> Iterator[Row]:
-    """The photos that are there, as rows of the plan; those of ``before`` keep name and id."""
-    kept: dict[str, tuple[str, int]] = {}
-    if before is not None:
-        columns = [before[key].to_pylist() for key in ("path", "name", "image_id")]
-        kept = {path: (name, number) for path, name, number in zip(*columns, strict=True)}
-    # Of all paths that ever were: a new photo takes no name of one that is gone.
-    paths = list(kept | files)
-    names = dict(zip(paths, unique_names(paths), strict=True))
-    new = count(len(kept) + 1)
-    for path, size in files.items():
-        name, number = kept[path] if path in kept else (names[path], next(new))
-        yield {"name": name, "path": path, "source": storage.join(images, path),
-               "image_id": number, "bytes": size}  # fmt: skip
 
 
 def label(cfg: LabelConfig) -> dict[str, Any]:
@@ -156,7 +62,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         confidence=cfg.confidence, own_size=cfg.resolution == "photo", review=cfg.review,
         threads=threads_for(cfg.output, gpus),
     )  # fmt: skip
-    job = sharded.ShardedJob(
+    job = ShardedJob(
         verb="label", output=cfg.output, fingerprint=fingerprint, decode=decode, model=actors,
         write=write, inputs_per_shard=cfg.shard, key="name",
         inputs_per_block=PHOTOS_A_BLOCK if cfg.tiles.on else cfg.actors.batch_size,

@@ -13,7 +13,7 @@ same command goes on where it was. docs/reflow.md has more.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,53 +21,26 @@ import ray
 import torch
 
 from infra import storage, tracking
-from pipelines import config, pictures, raydata, reflowreport
-from pipelines.config import RayOptions
-from pipelines.coupler import CouplingOptions
-from pipelines.couplings import make_couplings
-from pipelines.judging import Direction, followed, segmented, synthesized
-from pipelines.latents import Rows, read_manifest
-from pipelines.predictors import ModelOptions, load_model
-from pipelines.report import publish
-from pipelines.scores import Scored, compare, joined
-from pipelines.settings import model_fingerprint, read_model_index
+from pipelines import config
+from pipelines.dataset.latents import Rows, read_manifest
+from pipelines.evaluation.judging import Direction, followed, segmented, synthesized
+from pipelines.evaluation.scores import Scored, compare, joined
+from pipelines.inference.predictors import ModelOptions, load_model
+from pipelines.inference.settings import model_fingerprint, read_model_index
+from pipelines.pages import pictures
+from pipelines.pages.page import publish
+from pipelines.sharding import raydata
+from pipelines.straightening import report as reflowreport
+from pipelines.straightening.config import ReflowConfig
+from pipelines.straightening.couplings import make_couplings
 from pipelines.train import train
-from pipelines.trainconfig import TrainConfig
 from semflow import Palette, Solver
-from semflow.curvature import Curvature
+from semflow.flow.curvature import Curvature
 
 SUMMARY, COUPLINGS, RUN = "reflow.json", "couplings", "run"
 DIRECTIONS: tuple[Direction, ...] = ("segment", "synthesize")
 SHOWN = 4
 """Rows of the pictures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReflowConfig(CouplingOptions):
-    """What to straighten, and how."""
-
-    model: str = "out/run/model"
-    """Folder or URI of the trained model."""
-    data: str = "out/latents"
-    """Latent dataset that it was trained on: folder or URI. For a second reflow, still this one,
-    with the model of the first."""
-    output: str = "out/reflow"
-    """Folder or URI of all that comes of it."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """The training on the couplings, from the model's weights. Its data, output, init and online
-    masks are this job's to say."""
-    judge_rows: int = 256
-    """Rows of the validation split on which both models are judged, from the first."""
-    judge_steps: tuple[int, ...] = (1, 2, 4, 25)
-    """Steps of Euler at which they are judged."""
-    overwrite: bool = False
-    """Remove what is at the output first."""
-    ray: RayOptions = field(default_factory=RayOptions)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.judge_rows < 2 or not self.judge_steps or min(self.judge_steps) < 1:
-            raise ValueError("--judge-rows is at least 2, --judge-steps name one or more steps")
 
 
 class Judged(NamedTuple):

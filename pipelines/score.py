@@ -11,7 +11,8 @@ docs/metrics.md has more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,41 +20,22 @@ import ray.data
 import torch
 
 from infra import storage, tracking
-from pipelines import config, digits, predictions, raydata, report, sharded
-from pipelines.compare import Compare, Values
-from pipelines.config import RayOptions, UserError
-from pipelines.corpora import Corpus, list_pairs
+from pipelines import config
+from pipelines.config import UserError
+from pipelines.corpora import Corpus, digits, list_pairs
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
+from pipelines.evaluation import predictions, report
+from pipelines.evaluation.compare import Compare
+from pipelines.evaluation.config import ScoreConfig
+from pipelines.pages.page import embedded, template
+from pipelines.sharding import raydata, runner
 from semflow import ConfusionMatrix
 
 Row = dict[str, Any]
 PAIRS_A_BLOCK = 32
 SCORES, PAGE = "scores.json", "scores.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """What to compare with what."""
-
-    corpus: Corpus
-    """The corpus with the true masks."""
-    labels: str = "out/labels"
-    """Folder or URI of predicted index PNGs named as the photos are, or label.py's output."""
-    output: str = "out/scores"
-    """Folder or URI of the scores."""
-    split: str | None = None
-    """Its split to score; None takes the corpus's last one."""
-    values: Values = "classes"
-    """What the values of predictions are: numbers of classes, from 0 in the corpus's order, as
-    label.py writes them; or the ids of the corpus's own mask files."""
-    ignore_classes: tuple[str, ...] = ()
-    """Classes that are left out of the mean IoU; their pixels still count for the others."""
-    ignore_pixels: bool = False
-    """Leave out, too, the pixels that are truly of these classes (torchmetrics' ignore_index)."""
-    allow_missing: bool = False
-    """Score what has a prediction; else the job ends when one is missing or cannot be read."""
-    ray: RayOptions = field(default_factory=RayOptions)
+PAGES = Path(report.__file__).parent
 
 
 def presets() -> dict[str, tuple[str, ScoreConfig]]:
@@ -100,7 +82,7 @@ def score(cfg: ScoreConfig) -> Row:
         unusable: list[str] = []
         compare = Compare(cfg.corpus, cfg.values, ignored if cfg.ignore_pixels else ())
         rows = dataset.map_batches(compare, batch_size=None).iter_rows()
-        for row in sharded.progress(rows, "score", blocks):
+        for row in runner.progress(rows, "score", blocks):
             counts = torch.tensor(np.asarray(row["confusion"]))
             confusion = confusion + ConfusionMatrix(confusion.num_classes, counts)
             resized += int(row["resized"])
@@ -117,8 +99,8 @@ def score(cfg: ScoreConfig) -> Row:
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SCORES), result)
         shown = report.confusion_picture(confusion.counts.numpy())
-        page = report.template("score.html").render(
-            result=result, pictures=report.embedded({"confusion": shown})
+        page = template("score.html", PAGES).render(
+            result=result, pictures=embedded({"confusion": shown})
         )
         storage.write_bytes(storage.join(cfg.output, PAGE), page.encode())
         run.file(PAGE, page.encode())

@@ -22,11 +22,13 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
-from pipelines import config, raydata
+from pipelines import config
 from pipelines.config import UserError
-from pipelines.serving import serveconfig, service
-from pipelines.serving.serveconfig import ServeConfig, ServiceConfig
-from pipelines.settings import read_defaults, read_model_index
+from pipelines.inference.settings import read_defaults, read_model_index
+from pipelines.serving import config as serveconfig
+from pipelines.serving import service
+from pipelines.serving.config import ServeConfig, ServiceConfig
+from pipelines.sharding import raydata
 from semflow import Palette
 
 NAME = "semflow"

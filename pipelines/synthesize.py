@@ -11,72 +11,23 @@ docs/synthesizing.md. Stopped at any moment, the same command goes on where it w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import config, corpora, raydata, sharded
-from pipelines.config import RayOptions
-from pipelines.predictors import ModelOptions, PerturbationChoice, SolverChoice, Synthesizer
-from pipelines.products import find_inputs, produce, table_of
-from pipelines.settings import read_defaults, read_model_index
+from pipelines import config, corpora
+from pipelines.inference.predictors import (
+    Synthesizer,
+)
+from pipelines.inference.products import find_inputs, produce, table_of
+from pipelines.inference.settings import read_defaults, read_model_index
+from pipelines.sharding import raydata
+from pipelines.sharding.job import ShardedJob
+from pipelines.sharding.threads import threads_for
+from pipelines.synthesis.config import SUMMARY, SynthesizeConfig
 from pipelines.synthesis.dataset import Finish, WriteImages
 from pipelines.synthesis.drafts import DecodeMask, drafts
-from pipelines.synthesis.edits import Edits, Recipe
-from pipelines.synthesis.formats import Format
-from pipelines.synthesis.quality import CheckedSynthesizer, Quality
-from pipelines.threads import threads_for
+from pipelines.synthesis.edits import Recipe
+from pipelines.synthesis.quality import CheckedSynthesizer
 from semflow import Palette
-
-SUMMARY = "images.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesizeConfig:
-    """What to synthesize, and how."""
-
-    model: str
-    """Folder or URI of a trained model."""
-    masks: str
-    """Folder or URI of masks of class ids, searched through."""
-    output: str = "out/images"
-    """Folder or URI of the results."""
-    samples: int = 1
-    """Images of each mask."""
-    seed: int = 0
-    """All seeds follow from it and the masks' names."""
-    ignore_ids: tuple[int, ...] | None = None
-    """Ids in the masks that stand for no class; as in the model's own corpus when not given."""
-    edits: Edits = field(default_factory=Edits)
-    """Edited masks beside the originals."""
-    quality: Quality = field(default_factory=Quality)
-    """Which images are good enough."""
-    format: tuple[Format, ...] = ("folder",)
-    """What is written: 'folder', 'webdataset', 'parquet', or several."""
-    val_share: float = 0.0
-    """Share of the masks whose images are for validation, chosen by the masks' names."""
-    settings: str | None = None
-    """A file that tune/search_solver.py made: what it found goes before the model's own."""
-    solver: SolverChoice = field(default_factory=SolverChoice)
-    """Instead of the model's own."""
-    perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
-    """Instead of the model's own."""
-    actors: ModelOptions = field(default_factory=ModelOptions)
-    """How the model runs."""
-    images_per_shard: int = 256
-    """Images a file of the table; a restart repeats at most two files' images an actor."""
-    max_bad_share: float = 0.05
-    """The job stops when more than this share of the masks cannot be used."""
-    overwrite: bool = False
-    """Remove what is at the output first."""
-    ray: RayOptions = field(default_factory=RayOptions)
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError("--samples is at least 1")
-        if not 0 <= self.val_share < 1:
-            raise ValueError("--val-share lies in [0, 1)")
-        if not self.format or len(set(self.format)) != len(self.format):
-            raise ValueError("--format takes folder, webdataset, parquet, each once")
 
 
 def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
@@ -127,7 +78,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         actors = raydata.Actors.of(options, gpus, CheckedSynthesizer, *checked)
     size = (defaults.width, defaults.height)
     shards = -(-inputs.num_rows // cfg.images_per_shard)
-    job = sharded.ShardedJob(
+    job = ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,
         decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), model=actors,
         write=WriteImages(cfg, palette, fingerprint, shards), max_bad_share=cfg.max_bad_share,

@@ -23,14 +23,16 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage, tracking
-from pipelines import checkpoint, config, raydata, watch
+from pipelines import config
 from pipelines.config import UserError
-from pipelines.feed import fed_order
-from pipelines.initial import store_null_prompt
-from pipelines.latents import Manifest, read_manifest
-from pipelines.model import MODEL
-from pipelines.trainconfig import TrainConfig
-from pipelines.validate import validate_checkpoint
+from pipelines.dataset.latents import Manifest, read_manifest
+from pipelines.sharding import raydata
+from pipelines.training import checkpoint, watch
+from pipelines.training.config import TrainConfig
+from pipelines.training.feed import fed_order
+from pipelines.training.initial import store_null_prompt
+from pipelines.training.model import MODEL
+from pipelines.training.validate import validate_checkpoint
 
 RUN = "checkpoints"
 
@@ -160,7 +162,7 @@ def trainer(
 
 def work(given: dict[str, Any]) -> None:
     """A worker's part; DeepSpeed and diffusers are imported there, and not by the driver."""
-    from pipelines.loop import train_loop
+    from pipelines.training.loop import train_loop
 
     train_loop(given)
 

@@ -5,22 +5,23 @@ The method alone: torch and diffusers, nothing of Ray, MLflow, pyarrow or object
 
 from typing import TYPE_CHECKING, Any
 
-from semflow.autoencoder import Autoencoder, load_autoencoder
-from semflow.ema import EMA
-from semflow.metrics import ConfusionMatrix
-from semflow.objective import Objective
-from semflow.palette import IGNORE, Palette, make_palette
-from semflow.path import RectifiedFlow
-from semflow.perturb import Perturbation
+from semflow.flow.objective import Objective
+from semflow.flow.path import RectifiedFlow
+from semflow.flow.solvers import Solver, integrate
+from semflow.flow.symmflow import FLOWS, SymmetricFlow
+from semflow.masks.palette import IGNORE, Palette, make_palette
+from semflow.masks.perturb import Perturbation
+from semflow.metrics.confusion import ConfusionMatrix
+from semflow.networks.autoencoder import load_autoencoder
+from semflow.networks.base import Autoencoder
+from semflow.networks.ema import EMA
+from semflow.networks.velocity import Velocity, make_velocity
 from semflow.sampler import SemFlow
-from semflow.solvers import Solver, integrate
-from semflow.symmflow import FLOWS, SymmetricFlow
 from semflow.tiles import segment_tiled
-from semflow.velocity import Velocity, make_velocity
 from semflow.version import VERSION
 
 if TYPE_CHECKING:
-    from semflow.pipeline import SemFlowPipeline as SemFlowPipeline
+    from semflow.hub.pipeline import SemFlowPipeline as SemFlowPipeline
 
 __version__ = VERSION
 
@@ -49,7 +50,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """``SemFlowPipeline``, when it is asked for: diffusers' pipelines take seconds to import."""
     if name == "SemFlowPipeline":
-        from semflow.pipeline import SemFlowPipeline
+        from semflow.hub.pipeline import SemFlowPipeline
 
         return SemFlowPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from semflow.autoencoder import load_autoencoder, weights_hash
-from semflow.palette import PaletteKind, make_palette
+from semflow.flow.solvers import Solver
+from semflow.masks.palette import PaletteKind, make_palette
+from semflow.networks.autoencoder import load_autoencoder
+from semflow.networks.base import weights_hash
+from semflow.networks.velocity import SD15, Velocity, null_prompt
 from semflow.sampler import Defaults, SemFlow
-from semflow.solvers import Solver
-from semflow.velocity import SD15, Velocity, null_prompt
 
 NAMES = (
     "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin",
@@ -125,7 +126,7 @@ def import_released(
 
     Args:
         checkpoint: as :func:`load_unet` takes it.
-        autoencoder: as :func:`~semflow.autoencoder.load_autoencoder` takes it.
+        autoencoder: as :func:`~semflow.networks.autoencoder.load_autoencoder` takes it.
         prompt: the empty sentence's embedding ``[1, L, D]``.
         names: of the classes, in the order of their ids.
         palette: the paper's grid, unless it was trained with another one.

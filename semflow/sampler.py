@@ -15,15 +15,16 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from semflow.autoencoder import Autoencoder, DiffusersAutoencoder, load_autoencoder
 from semflow.card import model_card
-from semflow.decoding import check_window, decode
-from semflow.palette import IGNORE, Palette
-from semflow.path import RectifiedFlow
-from semflow.perturb import Perturbation
-from semflow.solvers import Solution, Solver, integrate
-from semflow.symmflow import FLOWS
-from semflow.velocity import Velocity
+from semflow.flow.path import RectifiedFlow
+from semflow.flow.solvers import Solution, Solver, integrate
+from semflow.flow.symmflow import FLOWS
+from semflow.masks.decoding import check_window, decode
+from semflow.masks.palette import IGNORE, Palette
+from semflow.masks.perturb import Perturbation
+from semflow.networks.autoencoder import DiffusersAutoencoder, load_autoencoder
+from semflow.networks.base import Autoencoder
+from semflow.networks.velocity import Velocity
 
 FORMAT = 1
 INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
@@ -58,7 +59,7 @@ class Defaults:
     """Ids that mask files of this model's corpus give to no class; tensors have 255 for them."""
     window: int = 1
     """Pixels a side over which class probabilities are averaged when a picture is read as a mask
-    (:mod:`semflow.decoding`); 1 takes the nearest anchor, as the paper does."""
+    (:mod:`semflow.masks.decoding`); 1 takes the nearest anchor, as the paper does."""
 
     def __post_init__(self) -> None:
         check_window(self.window)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semflow.decoding import decode
+from semflow.flow.solvers import Solver, integrate
+from semflow.masks.decoding import decode
 from semflow.sampler import Segmentation, SemFlow
-from semflow.solvers import Solver, integrate
 
 OVERLAP = 0.25
 """Share of a tile's side. More costs more tiles: 1.8 times as many as none, at a half 4 times."""

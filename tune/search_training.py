@@ -17,8 +17,8 @@ Stopped at any moment, the same command goes on where it was.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, cast
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import ray
 from ray import tune
@@ -27,62 +27,28 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from infra import storage, tracking
-from pipelines import config, raydata, sharded
-from pipelines.config import RayOptions, UserError
-from pipelines.latents import read_manifest
-from pipelines.model import MODEL
+from pipelines import config
+from pipelines.config import UserError
+from pipelines.dataset.latents import read_manifest
+from pipelines.evaluation.scores import compare
+from pipelines.pages.page import publish
 from pipelines.presets import TRAIN
-from pipelines.report import publish
-from pipelines.scores import compare
+from pipelines.sharding import raydata, runner
 from pipelines.train import resources, train
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.model import MODEL
 from semflow.sampler import INDEX
-from tune import space, trainreport
 from tune.fit import fit
 from tune.nested import last_line, reason
-from tune.space import Dimension
-from tune.traintrial import WHOLE, score_model, train_trial, trial_output
+from tune.training import report as trainreport
+from tune.training import space
+from tune.training.config import SearchTrainingConfig
+from tune.training.space import Dimension
+from tune.training.trial import WHOLE, score_model, train_trial, trial_output
 
 TUNE, SUMMARY, SCORE = "tune", "search.json", "val_miou"
 UNLIKE = ("batch_size", "shuffle_groups", "seed", "velocity", "init", "steps")
 """What a training cannot take over from another with: rows in another order, or other weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchTrainingConfig:
-    """What to search for, and how far."""
-
-    data: str = "out/latents"
-    """Latent dataset: folder or URI."""
-    output: str = "out/search-training"
-    """Folder or URI of the results."""
-    search: tuple[str, ...] = ("lr=1e-4..1e-2:log",)
-    """Dimensions: KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C."""
-    scheduler: Literal["asha", "pbt"] = "asha"
-    """'asha' ends the worse of the trials early; 'pbt' lets them go on from the better ones'."""
-    trials: int = 20
-    """Trainings, the preset's own among them; of pbt, the population."""
-    rungs: int = 3
-    """Looks at a training, the last at its end; of pbt, the times between exchanges."""
-    reduction: int = 3
-    """Of asha: one in so many goes on to the next rung."""
-    concurrent: int = 1
-    """Trials at once; the machine's cores are shared among them."""
-    hours: float | None = None
-    """Stop after so long."""
-    seed: int = 0
-    """Of the proposals."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """What is not searched, as for train.py; --data and --output are the search's."""
-    overwrite: bool = False
-    """Remove what is at the output first."""
-    ray: RayOptions = field(default_factory=RayOptions)
-
-    def __post_init__(self) -> None:
-        if min(self.trials, self.rungs, self.concurrent) < 1 or self.reduction < 2:
-            raise ValueError("--trials, --rungs, --concurrent are at least 1, --reduction 2")
-        if not self.search:
-            raise ValueError("--search names at least one dimension")
 
 
 def base(cfg: SearchTrainingConfig) -> TrainConfig:
@@ -114,7 +80,7 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
     what = {k: v for k, v in config.to_dict(cfg).items()
             if k not in ("hours", "overwrite", "output", "data", "concurrent")}  # fmt: skip
     fingerprint = config.fingerprint(["search-training", manifest.fingerprint, what])
-    sharded.start(cfg.output, fingerprint, overwrite=cfg.overwrite)
+    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite)
     takes = resources(common)
     print(
         f"{cfg.trials} trials, {cfg.concurrent} at once, each of {common.workers} workers with "

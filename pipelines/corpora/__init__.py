@@ -13,6 +13,7 @@ truth.py     a place in a listing -> class ids
 """
 
 from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
-from pipelines.corpora.listing import Bad, Listing, list_pairs
+from pipelines.corpora.listing import Listing, list_pairs
+from pipelines.corpora.pair import Bad
 
 __all__ = ["MASKS", "PHOTOS", "Bad", "Corpus", "Listing", "list_pairs"]

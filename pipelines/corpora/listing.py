@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from infra import storage
 from pipelines.corpora.corpus import Corpus
+from pipelines.corpora.pair import Bad, Pair
+from pipelines.corpora.readers import files, index, tables, tars
 
 SCHEMA = pa.schema(
     [
@@ -20,24 +22,6 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),  # of both files: a change is noticed
     ]
 )
-
-
-class Pair(NamedTuple):
-    """One photo with its mask: a row of a listing."""
-
-    id: str
-    image: str
-    image_part: str
-    mask: str
-    mask_part: str
-    bytes: int
-
-
-class Bad(NamedTuple):
-    """Something that cannot be used."""
-
-    file: str
-    reason: str
 
 
 class Listing(NamedTuple):
@@ -52,8 +36,6 @@ def list_pairs(corpus: Corpus, split: str) -> Listing:
         FileNotFoundError: when a folder or file is missing.
         ValueError: when there is not one pair.
     """
-    from pipelines.corpora import files, index, tables, tars
-
     kinds = {
         "files": files.pairs, "index": index.pairs, "tars": tars.pairs, "tables": tables.pairs
     }  # fmt: skip
@@ -81,21 +63,3 @@ def _unique(items: Iterable[Pair | Bad]) -> tuple[dict[str, Pair], list[Bad]]:
         else:
             found[item.id] = item
     return found, bad
-
-
-def shards_of(corpus: Corpus, split: str) -> Iterator[tuple[str, str, int]]:
-    """The files of a split that ``corpus.shards`` names: path below the root, URI, bytes.
-
-    Raises:
-        FileNotFoundError: when there is none.
-    """
-    from pipelines.corpora.files import find
-
-    if not corpus.shards:
-        raise ValueError(f"--corpus.shards says which files hold the {corpus.kind}")
-    found = find(corpus, corpus.shards, split)
-    if not found:
-        raise FileNotFoundError(f"no file is {corpus.shards!r} (split {split!r}) in {corpus.root}")
-    for file in found:
-        uri = storage.join(storage.absolute(corpus.root), file.path)
-        yield file.path, uri, file.bytes

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
-from pipelines.pixels import BadInput
+from pipelines.corpora.pixels import BadInput
 
 
 def read(uri: str, part: str = "") -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.corpora import parts
 from pipelines.corpora.corpus import Corpus
-from pipelines.masks import LabelMap
-from pipelines.pixels import Pixels
+from pipelines.corpora.masks import LabelMap
+from pipelines.corpora.pixels import Pixels
 
 
 def label_map(corpus: Corpus) -> LabelMap:

@@ -23,9 +23,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra import storage
-from pipelines import pixels
-from pipelines.latents import parquet_bytes
-from pipelines.threads import side_by_side
+from pipelines.corpora import pixels
+from pipelines.dataset.latents import parquet_bytes
+from pipelines.sharding.threads import side_by_side
 from semflow import Palette
 
 FormName = Literal["png", "coco-panoptic", "coco-rle", "parquet"]

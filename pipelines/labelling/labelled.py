@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from infra import storage, tracking
-from pipelines import pixels
+from pipelines.corpora import pixels
+from pipelines.inference.products import rows_of, shard_number, write_shard
 from pipelines.labelling import review
 from pipelines.labelling.forms import FORMS, FormName, Labelled, Png
-from pipelines.products import rows_of, shard_number, write_shard
-from pipelines.sharded import Row
-from pipelines.threads import THREADS, side_by_side
+from pipelines.sharding.job import Row
+from pipelines.sharding.threads import THREADS, side_by_side
 from semflow import Palette
 
 SCHEMA = pa.schema(

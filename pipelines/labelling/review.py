@@ -25,14 +25,14 @@ import torch
 from PIL import Image
 
 from infra import storage
-from pipelines import pictures, pixels
-from pipelines.corpora import parts
-from pipelines.latents import parquet_bytes
-from pipelines.plan import PROGRESS
-from pipelines.products import shard_number
-from pipelines.report import template
-from pipelines.sharded import Row
-from pipelines.threads import side_by_side
+from pipelines.corpora import parts, pixels
+from pipelines.dataset.latents import parquet_bytes
+from pipelines.inference.products import shard_number
+from pipelines.pages import pictures
+from pipelines.pages.page import template
+from pipelines.sharding.job import Row
+from pipelines.sharding.plan import PROGRESS
+from pipelines.sharding.threads import side_by_side
 from semflow import Palette
 
 LIST, PAGE = "review.csv", "review.html"

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 import tyro
 
-from pipelines import pixels
-from pipelines.corpora import parts
-from pipelines.predictors import ModelOptions, Predictor
-from pipelines.threads import ahead
+from pipelines.corpora import parts, pixels
+from pipelines.inference.predictors import ModelOptions, Predictor
+from pipelines.sharding.threads import ahead
 from semflow import Solver, segment_tiled
 from semflow.tiles import OVERLAP
 

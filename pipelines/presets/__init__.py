@@ -11,9 +11,9 @@ from dataclasses import replace
 from types import ModuleType
 
 from pipelines.corpora.known import KNOWN
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from pipelines.presets import camvid, celebamask, cityscapes, cocostuff, digits
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
 
 _FILES: dict[str, ModuleType] = {
     "camvid": camvid,

@@ -13,8 +13,8 @@ photo's end.
 from __future__ import annotations
 
 from pipelines.corpora.known import KNOWN
-from pipelines.encodeconfig import EncodeConfig
-from pipelines.trainconfig import TrainConfig
+from pipelines.dataset.config import EncodeConfig
+from pipelines.training.config import TrainConfig
 from semflow import Objective, Perturbation, RectifiedFlow, Solver
 
 ENCODE = EncodeConfig(

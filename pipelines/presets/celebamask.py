@@ -28,9 +28,9 @@ as in the released code; --no-online-masks trains on the stored draws alone, and
 from __future__ import annotations
 
 from pipelines.corpora.known import KNOWN
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from pipelines.presets import paper
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
 
 ENCODE = EncodeConfig(
     corpus=KNOWN["celebamask"][1],

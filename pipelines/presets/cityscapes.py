@@ -30,9 +30,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.corpora.known import KNOWN
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from pipelines.presets import paper
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
 
 ENCODE = replace(
     EncodeConfig(corpus=KNOWN["cityscapes"][1], views=2, min_scale=1.0, **paper.ENCODE),

@@ -28,9 +28,9 @@ masks are not encoded again at every step, as the released code does (--online-m
 from __future__ import annotations
 
 from pipelines.corpora.known import KNOWN
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from pipelines.presets import paper
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
 
 ENCODE = EncodeConfig(
     corpus=KNOWN["cocostuff"][1],

@@ -8,10 +8,9 @@ setting of the paper's, as little as the preset 'camvid'.
 
 from __future__ import annotations
 
-from pipelines import digits
-from pipelines.corpora import Corpus
-from pipelines.encodeconfig import EncodeConfig
-from pipelines.trainconfig import TrainConfig
+from pipelines.corpora import Corpus, digits
+from pipelines.dataset.config import EncodeConfig
+from pipelines.training.config import TrainConfig
 from semflow import Objective, Perturbation, RectifiedFlow, Solver
 
 ENCODE = EncodeConfig(

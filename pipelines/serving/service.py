@@ -21,18 +21,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from ray import serve
 
-from pipelines import config, pixels
-from pipelines.masks import LabelMap
-from pipelines.pixels import Pixels
-from pipelines.predictors import Predictor, Segmenter, Synthesizer, load_model
-from pipelines.products import rows_of
+from pipelines import config
+from pipelines.corpora import pixels
+from pipelines.corpora.masks import LabelMap
+from pipelines.corpora.pixels import Pixels
+from pipelines.inference.predictors import Predictor, Segmenter, Synthesizer, load_model
+from pipelines.inference.products import rows_of
+from pipelines.inference.settings import model_fingerprint, read_defaults, read_model_index
 from pipelines.serving import endpoints, uploads
+from pipelines.serving.config import ServiceConfig
 from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
 from pipelines.serving.room import Room
-from pipelines.serving.serveconfig import ServiceConfig
 from pipelines.serving.uploads import Refused
-from pipelines.settings import model_fingerprint, read_defaults, read_model_index
-from pipelines.sharded import Row
+from pipelines.sharding.job import Row
 from semflow import Palette
 
 PAGE = Path(__file__).with_name("serve.html")

@@ -17,9 +17,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from pipelines import pixels
-from pipelines.masks import SINGLE, LabelMap
-from pipelines.pixels import BadInput, Pixels
+from pipelines.corpora import pixels
+from pipelines.corpora.masks import SINGLE, LabelMap
+from pipelines.corpora.pixels import BadInput, Pixels
 
 PHOTO_KINDS = ("PNG", "JPEG", "WEBP")
 MASK_KINDS = ("PNG",)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import storage
-from pipelines.report import template
+from pipelines.pages.page import template
 from pipelines.synthesis.tally import Tally
 from semflow import Palette
 

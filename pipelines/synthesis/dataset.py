@@ -6,22 +6,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from infra import storage, tracking
 from pipelines import config
-from pipelines.products import rows_of, write_shard
-from pipelines.settings import model_fingerprint
-from pipelines.sharded import Row
+from pipelines.inference.products import rows_of, write_shard
+from pipelines.inference.settings import model_fingerprint
+from pipelines.sharding.job import Row
+from pipelines.sharding.threads import threads_for
 from pipelines.synthesis import card, examples, formats, tally
-from pipelines.threads import threads_for
+from pipelines.synthesis.config import SynthesizeConfig
 from semflow import Palette
 from semflow.version import VERSION
-
-if TYPE_CHECKING:
-    from pipelines.synthesize import SynthesizeConfig
 
 PAGE = "quality.html"
 

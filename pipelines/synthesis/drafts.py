@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from infra import storage
-from pipelines import config, pixels
-from pipelines.corpora import parts
-from pipelines.masks import LabelMap
-from pipelines.pixels import Pixels
-from pipelines.products import unique_names
+from pipelines import config
+from pipelines.corpora import parts, pixels
+from pipelines.corpora.masks import LabelMap
+from pipelines.corpora.pixels import Pixels
+from pipelines.inference.products import unique_names
 from pipelines.synthesis import edits
 from pipelines.synthesis.edits import Recipe
 from pipelines.synthesis.formats import SPLITS, split_of

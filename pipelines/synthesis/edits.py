@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.pixels import Pixels
+from pipelines.corpora.pixels import Pixels
 
 DONORS = 4
 """Masks that are tried, one after another, for something to paste."""

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from infra import storage
-from pipelines import pictures, pixels
-from pipelines.plan import PROGRESS
-from pipelines.report import template
+from pipelines.corpora import pixels
+from pipelines.pages import pictures
+from pipelines.pages.page import template
+from pipelines.sharding.plan import PROGRESS
 from pipelines.synthesis.tally import AHEAD
 from semflow import Palette
 

@@ -24,9 +24,10 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import config, pixels
-from pipelines.pixels import Pixels
-from pipelines.products import Files, shard_number
+from pipelines import config
+from pipelines.corpora import pixels
+from pipelines.corpora.pixels import Pixels
+from pipelines.inference.products import Files, shard_number
 
 Format = Literal["folder", "webdataset", "parquet"]
 SPLITS = ("train", "val")

@@ -16,8 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines import config
-from pipelines.pixels import Pixels
-from pipelines.predictors import ModelOptions, SolverChoice, Synthesizer, good_rows, to_tensor
+from pipelines.corpora.pixels import Pixels
+from pipelines.inference.predictors import (
+    ModelOptions,
+    SolverChoice,
+    Synthesizer,
+    good_rows,
+    to_tensor,
+)
 from semflow import ConfusionMatrix, Perturbation, Solver
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from infra import storage
-from pipelines.plan import PROGRESS
+from pipelines.sharding.plan import PROGRESS
 from pipelines.synthesis.quality import agreement
 
 BINS = 40

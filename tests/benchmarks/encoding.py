@@ -27,7 +27,7 @@ import tyro
 from infra import storage
 from pipelines.corpora import list_pairs
 from pipelines.corpora.classes import with_classes
-from pipelines.encoder import Decode, Encoder
+from pipelines.dataset.encoder import Decode, Encoder
 from pipelines.presets import ENCODE
 from tests.pictures import CLASSES, encoded, scene, write_pair
 

@@ -30,15 +30,15 @@ import torch
 import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines import raydata
-from pipelines.judging import segmented, synthesized
-from pipelines.latents import Rows, read_manifest
-from pipelines.model import MODEL
-from pipelines.predictors import load_model
+from pipelines.dataset.latents import Rows, read_manifest
+from pipelines.evaluation.judging import segmented, synthesized
+from pipelines.evaluation.scores import joined
+from pipelines.inference.predictors import load_model
 from pipelines.presets import TRAIN
-from pipelines.scores import joined
+from pipelines.sharding import raydata
 from pipelines.train import train
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.model import MODEL
 from semflow import RectifiedFlow, SemFlow, Solver, make_velocity
 
 BATCH = 32

@@ -4,9 +4,9 @@ job offers, and labelling and synthesizing with few steps against the released c
     python -m tests.benchmarks.gpu --output out/gpu
 
 It takes torch, diffusers and DeepSpeed, and no Ray: the training's engine
-(``pipelines/engine.py``), and ``semflow``. Weights are random, which changes no rate. Each mode
-trains on one batch again and again: its loss must fall. The released way (FACTS: ``valid_*.py``) is
-25 Euler steps, a batch of 8 in fp32, with TF32 off as torch has it by default.
+(``pipelines/training/engine.py``), and ``semflow``. Weights are random, which changes no rate. Each
+mode trains on one batch again and again: its loss must fall. The released way (its ``valid_*.py``)
+is 25 Euler steps, a batch of 8 in fp32, with TF32 off as torch has it by default.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ import tyro
 from diffusers import AutoencoderKL
 
 from pipelines.config import RayOptions
-from pipelines.engine import is_plain, start_engine
-from pipelines.initial import build_velocity
-from pipelines.predictors import ModelOptions, prepared
-from pipelines.trainconfig import TrainConfig
+from pipelines.inference.predictors import ModelOptions, prepared
+from pipelines.training.config import TrainConfig
+from pipelines.training.engine import is_plain, start_engine
+from pipelines.training.initial import build_velocity
 from semflow import RectifiedFlow, SemFlow, Solver, make_palette
-from semflow.autoencoder import Autoencoder, DiffusersAutoencoder
+from semflow.networks.autoencoder import DiffusersAutoencoder
+from semflow.networks.base import Autoencoder
 from semflow.sampler import Defaults
 
 MODES: dict[str, dict[str, Any]] = {

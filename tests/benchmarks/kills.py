@@ -34,8 +34,8 @@ import tyro
 
 from infra import storage
 from infra.services.s3 import S3Server
-from pipelines.latents import read_manifest
-from pipelines.verify import check_shard
+from pipelines.dataset.latents import read_manifest
+from pipelines.dataset.verify import check_shard
 from tests.benchmarks.disturb import Job, torment
 from tests.faults import FaultyProxy
 from tests.integration.test_encode import digests

@@ -22,7 +22,7 @@ from pathlib import Path
 import tyro
 
 from semflow import make_velocity
-from semflow.velocity import VelocityPreset
+from semflow.networks.velocity import VelocityPreset
 from tests.runs import history
 
 ROOT = Path(__file__).parents[2]

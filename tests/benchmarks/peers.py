@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from infra import storage
-from pipelines.pixels import open_image, png
+from pipelines.corpora.pixels import open_image, png
 from tests.benchmarks.synthetic import Batch, Row, Shape, make_row
 
 TENSORS = ("image_mean", "image_std", "mask_draws")

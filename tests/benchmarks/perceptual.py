@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 
-from pipelines import config, raydata
-from pipelines.evaluate import EvaluateConfig, evaluate
-from pipelines.imagemetrics import Networks, find_networks
-from semflow.lpips import LPIPS
+from pipelines import config
+from pipelines.evaluate import evaluate
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.imagemetrics import Networks, find_networks
+from pipelines.sharding import raydata
+from semflow.metrics.lpips import LPIPS
 from tests import lpipsjax
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 import tyro
 
-from pipelines import pictures, pixels
-from pipelines.masks import LabelMap
+from pipelines.corpora import pixels
+from pipelines.corpora.masks import LabelMap
+from pipelines.pages import pictures
 from semflow import ConfusionMatrix, SemFlow, Solver
 
 

@@ -20,9 +20,10 @@ import torch
 import tyro
 
 from infra import storage
-from pipelines import corpora, pictures
-from pipelines.predictors import ModelOptions
-from pipelines.products import unique_names
+from pipelines import corpora
+from pipelines.inference.predictors import ModelOptions
+from pipelines.inference.products import unique_names
+from pipelines.pages import pictures
 from pipelines.synthesis.drafts import DecodeMask, sample_seed
 from pipelines.synthesis.edits import Recipe
 from pipelines.synthesis.quality import CheckedSynthesizer, Quality, agreement

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from infra import storage
-from pipelines import latents
-from pipelines.feed import Feed, Order
+from pipelines.dataset import latents
+from pipelines.training.feed import Feed, Order
 from semflow import make_palette
 from tests.benchmarks import peers
 from tests.benchmarks.peers import BUFFER, SHARD_ROWS, Work

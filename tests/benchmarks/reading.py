@@ -45,7 +45,8 @@ import psutil
 
 from infra import storage
 from infra.services.s3 import S3Server
-from pipelines import config, latents
+from pipelines import config
+from pipelines.dataset import latents
 from tests.benchmarks.readers import LIBRARIES
 from tests.benchmarks.results import report
 from tests.benchmarks.synthetic import Shape

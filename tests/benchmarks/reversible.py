@@ -15,7 +15,7 @@ import tyro
 from torch import Tensor
 
 from infra import storage
-from pipelines.latents import Rows, read_manifest
+from pipelines.dataset.latents import Rows, read_manifest
 from semflow import SemFlow, Solver
 
 

@@ -28,7 +28,7 @@ import tyro
 
 from infra import storage
 from infra.services.s3 import S3Server
-from pipelines import latents
+from pipelines.dataset import latents
 from semflow import make_palette
 
 SHARD_ROWS, GROUP_ROWS = 500, 125
@@ -73,8 +73,8 @@ def write(folder: str, rows: int) -> None:
 
 def measure(folder: str) -> dict[str, Any]:
     """Seconds and memory (MB, this process) after each step of opening a dataset."""
-    from pipelines.feed import Feed, Order
-    from pipelines.verify import sizes_differ, strangers
+    from pipelines.dataset.verify import sizes_differ, strangers
+    from pipelines.training.feed import Feed, Order
 
     steps: dict[str, Any] = {"rows": 0, "before_mb": memory()}
     started = time.perf_counter()

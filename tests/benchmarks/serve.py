@@ -24,9 +24,10 @@ import tyro
 from ray import serve
 
 from infra import storage
-from pipelines import corpora, raydata
+from pipelines import corpora
 from pipelines.serve import build
-from pipelines.serving.serveconfig import ServiceConfig
+from pipelines.serving.config import ServiceConfig
+from pipelines.sharding import raydata
 
 PORT = 18200
 

@@ -30,8 +30,8 @@ import tyro
 from PIL import Image
 from torch import Tensor, nn
 
-from pipelines import pixels
-from pipelines.masks import LabelMap
+from pipelines.corpora import pixels
+from pipelines.corpora.masks import LabelMap
 from semflow import ConfusionMatrix, SemFlow
 
 ROOT = Path(__file__).parents[2]

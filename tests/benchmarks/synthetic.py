@@ -1,9 +1,9 @@
 """Latents like real ones, and the check that a reader gives each of them exactly once.
 
-A row is what one of ``pipelines/latents.py`` says, as plain numpy: ``id`` str, ``image_mean`` and
-``image_std`` float16 ``[4, h, w]``, ``mask_draws`` float16 ``[K, 4, h, w]``, ``ids`` uint8
-``[H, W]``. It is a function of its number alone: whoever writes a format makes the rows anew, and
-nothing but a few digests has to be kept to check a reader.
+A row is what one of ``pipelines/dataset/latents.py`` says, as plain numpy: ``id`` str,
+``image_mean`` and ``image_std`` float16 ``[4, h, w]``, ``mask_draws`` float16 ``[K, 4, h, w]``,
+``ids`` uint8 ``[H, W]``. It is a function of its number alone: whoever writes a format makes the
+rows anew, and nothing but a few digests has to be kept to check a reader.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ import torch
 import tyro
 from PIL import Image
 
-from pipelines import digits
+from pipelines.corpora import digits
 from semflow import ConfusionMatrix, SemFlow, segment_tiled
 from semflow.tiles import OVERLAP, Side, continued
 

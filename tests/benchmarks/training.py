@@ -35,10 +35,10 @@ import psutil
 import torch
 import tyro
 
-from pipelines.feed import Feed, Order
-from pipelines.latents import read_manifest
+from pipelines.dataset.latents import read_manifest
 from pipelines.presets import TRAIN
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.feed import Feed, Order
 from semflow import EMA, Perturbation, load_autoencoder, make_velocity
 
 ROOT = Path(__file__).parents[2]

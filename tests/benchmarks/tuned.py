@@ -25,7 +25,7 @@ import torch
 import tyro
 from PIL import Image
 
-from pipelines.masks import LabelMap
+from pipelines.corpora.masks import LabelMap
 from semflow import ConfusionMatrix, SemFlow, Solver
 from tests.benchmarks.labelling import bare
 from tests.benchmarks.study import ROOT, matching

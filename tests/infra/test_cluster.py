@@ -14,9 +14,9 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from pipelines import config
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from pipelines.presets import ENCODE, TRAIN
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "cluster"

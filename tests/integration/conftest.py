@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.corpora import Corpus
-from pipelines.encodeconfig import EncodeConfig
+from pipelines.dataset.config import EncodeConfig
 from tests.faults import FaultyProxy
 from tests.pictures import CLASSES, write_good
 
@@ -57,7 +57,7 @@ def proxy(s3):
 def ray_session(tmp_path_factory, proxy):
     import ray
 
-    from pipelines import raydata
+    from pipelines.sharding import raydata
 
     home = tmp_path_factory.mktemp("home")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"

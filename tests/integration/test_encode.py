@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.dataset.latents import read_manifest, read_row_groups
+from pipelines.dataset.verify import VerifyConfig, verify
 from pipelines.encode import encode
-from pipelines.latents import read_manifest, read_row_groups
-from pipelines.sharded import TooManyBad
-from pipelines.verify import VerifyConfig, verify
+from pipelines.sharding.runner import TooManyBad
 from tests.integration.conftest import encode_config
 from tests.pictures import CLASSES, encoded, scene, write_good, write_pair
 

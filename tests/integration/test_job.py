@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.cluster.local import LocalCluster
-from pipelines.latents import read_manifest
+from pipelines.dataset.latents import read_manifest
 from pipelines.train import last_note
 from tests.pictures import CLASSES, write_good
 

@@ -11,16 +11,17 @@ from ray import cloudpickle
 
 from pipelines.config import UserError
 from pipelines.corpora import Corpus
-from pipelines.evaluate import EvaluateConfig, evaluate
-from pipelines.imagemetrics import Networks
-from pipelines.latents import Rows, read_manifest
-from pipelines.metricoptions import MetricOptions
-from pipelines.predictors import ModelOptions
-from pipelines.score import ScoreConfig, score
+from pipelines.dataset.latents import Rows, read_manifest
+from pipelines.evaluate import evaluate
+from pipelines.evaluation.config import EvaluateConfig, ScoreConfig
+from pipelines.evaluation.imagemetrics import Networks
+from pipelines.evaluation.metricoptions import MetricOptions
+from pipelines.inference.predictors import ModelOptions
+from pipelines.score import score
 from pipelines.synthesis.drafts import sample_seed
 from semflow import ConfusionMatrix, SemFlow
-from semflow.frechet import Gaussian
-from semflow.kernel import kernel_distance
+from semflow.metrics.frechet import Gaussian
+from semflow.metrics.kernel import kernel_distance
 from tests import standins
 from tests.pictures import CLASSES, encoded, scene
 from tests.runs import logged
@@ -58,7 +59,10 @@ def test_two_actors_find_what_one_finds(evaluated):
 def test_and_plain_python_too(evaluated, latents, model):
     semflow, rows = SemFlow.load(model), Rows(read_manifest(str(latents)), "val", 6)
     seeds = [sample_seed(0, name, 0) for name in rows.names]
-    made, real = semflow.synthesize(rows.ids, seeds).images, semflow.autoencoder.decode(rows.x_0)
+    made, real = (
+        semflow.synthesize(rows.ids, seeds).images,
+        semflow.autoencoder.decode(rows.x_0),
+    )
     one, other = (Shades()(to_bytes(x)) for x in (made, real))
     found = evaluated[2][1]["values"]
     fid = Gaussian.of(one).distance(Gaussian.of(other), unbiased=True)

@@ -13,15 +13,18 @@ from PIL import Image
 from pycocotools.mask import decode
 
 from pipelines.config import RayOptions
-from pipelines.evaluate import EvaluateConfig, evaluate
-from pipelines.label import LabelConfig, label
+from pipelines.evaluate import evaluate
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.metricoptions import MetricOptions
+from pipelines.inference.predictors import ModelOptions, SolverChoice
+from pipelines.label import label
+from pipelines.labelling.config import LabelConfig
 from pipelines.labelling.tiled import TileOptions
-from pipelines.metricoptions import MetricOptions
-from pipelines.predictors import ModelOptions, SolverChoice
+from pipelines.synthesis.config import SynthesizeConfig
 from pipelines.synthesis.drafts import sample_seed
-from pipelines.synthesize import SynthesizeConfig, synthesize
+from pipelines.synthesize import synthesize
 from semflow import SemFlow, segment_tiled
-from semflow.frechet import frechet_distance, pyramid_features
+from semflow.metrics.frechet import frechet_distance, pyramid_features
 from tests.pictures import encoded, hostile, scene
 
 
@@ -263,7 +266,7 @@ def test_the_report_says_what_the_model_does(latents, model, corpus, tmp_path, r
     assert page.count("data:image/png;base64,") == 3
     assert "tree" in page
     # The score is that of the model itself, on the same rows.
-    from pipelines.latents import Rows, read_manifest
+    from pipelines.dataset.latents import Rows, read_manifest
     from semflow import ConfusionMatrix
 
     rows, semflow = Rows(read_manifest(str(latents)), "val", 6), SemFlow.load(model)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.couplings import make_couplings
-from pipelines.latents import read_manifest, read_row_groups
-from pipelines.predictors import ModelOptions
-from pipelines.reflow import ReflowConfig, reflow
-from pipelines.trainconfig import TrainConfig
-from pipelines.verify import VerifyConfig, verify
+from pipelines.dataset.latents import read_manifest, read_row_groups
+from pipelines.dataset.verify import VerifyConfig, verify
+from pipelines.inference.predictors import ModelOptions
+from pipelines.reflow import reflow
+from pipelines.straightening.config import ReflowConfig
+from pipelines.straightening.couplings import make_couplings
+from pipelines.training.config import TrainConfig
 from semflow import Perturbation, SemFlow, Solver
 
 

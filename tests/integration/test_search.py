@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import settings
-from pipelines.label import LabelConfig, label
-from pipelines.scores import Scored
+from pipelines.evaluation.scores import Scored
+from pipelines.inference import settings
+from pipelines.label import label
+from pipelines.labelling.config import LabelConfig
 from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
 from semflow.sampler import Defaults
 from tests.pictures import CLASSES, encoded, scene
-from tune.search_solver import SearchSolverConfig, search
+from tune.search_solver import search
+from tune.solver.config import SearchSolverConfig
 
 ROOT = Path(__file__).parents[2]
 

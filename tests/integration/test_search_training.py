@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 
 from semflow import Solver
 from tests.integration.test_train import train_config
-from tune.search_training import SearchTrainingConfig, search
+from tune.search_training import search
+from tune.training.config import SearchTrainingConfig
 
 
 def config(latents, output, **options) -> SearchTrainingConfig:

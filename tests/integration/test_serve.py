@@ -14,8 +14,8 @@ import pytest
 import requests
 from PIL import Image
 
-from pipelines.predictors import ModelOptions, Segmenter, Synthesizer
-from pipelines.serving.serveconfig import ServeConfig
+from pipelines.inference.predictors import ModelOptions, Segmenter, Synthesizer
+from pipelines.serving.config import ServeConfig
 from semflow import SemFlow
 from tests.pictures import bomb, encoded, scene
 
@@ -106,7 +106,7 @@ def test_an_image_is_what_the_batch_jobs_predictor_says(service, model):
 
 
 def test_the_model_describes_itself(service, model):
-    from pipelines.settings import model_fingerprint, read_model_index
+    from pipelines.inference.settings import model_fingerprint, read_model_index
 
     about = requests.get(f"{service}/model", timeout=60).json()
     semflow = SemFlow.load(model)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from infra import storage
+from pipelines.corpora.pixels import png
+from pipelines.dataset.latents import read_manifest
+from pipelines.dataset.verify import VerifyConfig, verify
 from pipelines.encode import encode
-from pipelines.latents import read_manifest
-from pipelines.pixels import png
-from pipelines.verify import VerifyConfig, verify
 from tests.integration.conftest import encode_config
 from tests.integration.test_encode import digests
 from tests.pictures import encoded, scene, write_good, write_pair
@@ -50,7 +50,7 @@ def test_what_is_written_in_pieces_is_on_s3_whole_or_not_at_all(proxy):
 
 
 def test_training_reads_from_s3_even_a_bad_one(proxy, s3_latents, latents):
-    from pipelines.feed import Feed, Order
+    from pipelines.training.feed import Feed, Order
 
     def rows(uri):
         manifest = read_manifest(uri)
@@ -138,9 +138,12 @@ def test_requests_that_a_busy_store_fails_are_asked_again(proxy, s3_corpus, late
 
 def test_the_whole_path_runs_on_s3(s3_corpus, s3_latents):
     """Train, label, synthesize and evaluate read and write URIs as they do paths."""
-    from pipelines.evaluate import EvaluateConfig, evaluate
-    from pipelines.label import LabelConfig, label
-    from pipelines.synthesize import SynthesizeConfig, synthesize
+    from pipelines.evaluate import evaluate
+    from pipelines.evaluation.config import EvaluateConfig
+    from pipelines.label import label
+    from pipelines.labelling.config import LabelConfig
+    from pipelines.synthesis.config import SynthesizeConfig
+    from pipelines.synthesize import synthesize
     from pipelines.train import train
     from tests.integration.test_train import train_config
 

@@ -15,11 +15,12 @@ import torch
 import yaml
 from PIL import Image
 
-from pipelines.predictors import ModelOptions
+from pipelines.inference.predictors import ModelOptions
+from pipelines.synthesis.config import SynthesizeConfig
 from pipelines.synthesis.drafts import DecodeMask, drafts
 from pipelines.synthesis.edits import Edits, Recipe
 from pipelines.synthesis.quality import Quality, agreement, attempt_seed
-from pipelines.synthesize import SynthesizeConfig, synthesize
+from pipelines.synthesize import synthesize
 from semflow import SemFlow
 from tests.pictures import CLASSES, encoded, scene
 

@@ -14,11 +14,12 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from pipelines.config import UserError
-from pipelines.evaluate import EvaluateConfig, evaluate
-from pipelines.feed import Feed, Order
-from pipelines.latents import Rows, read_manifest
+from pipelines.dataset.latents import Rows, read_manifest
+from pipelines.evaluate import evaluate
+from pipelines.evaluation.config import EvaluateConfig
 from pipelines.train import last_note, train
-from pipelines.trainconfig import TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.feed import Feed, Order
 from semflow import Objective, RectifiedFlow, SemFlow, Solver
 from tests.runs import logged
 

@@ -4,14 +4,15 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines import config
-from pipelines.encodeconfig import EncodeConfig
-from pipelines.evaluate import EvaluateConfig
-from pipelines.label import LabelConfig
-from pipelines.predictors import SolverChoice
+from pipelines.dataset.config import EncodeConfig
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.inference.predictors import SolverChoice
+from pipelines.labelling.config import LabelConfig
 from pipelines.presets import ENCODE, TRAIN
-from pipelines.reflow import ReflowConfig, presets
-from pipelines.synthesize import SynthesizeConfig
-from pipelines.trainconfig import TrainConfig
+from pipelines.reflow import presets
+from pipelines.straightening.config import ReflowConfig
+from pipelines.synthesis.config import SynthesizeConfig
+from pipelines.training.config import TrainConfig
 from semflow import Solver
 
 

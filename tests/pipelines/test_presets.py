@@ -9,16 +9,15 @@ import pytest
 
 from pipelines import config
 from pipelines.corpora.classes import with_classes
-from pipelines.encodeconfig import EncodeConfig
-from pipelines.evaluate import EvaluateConfig
-from pipelines.label import LabelConfig
-from pipelines.pixels import View, plan_views
+from pipelines.corpora.pixels import View, plan_views
+from pipelines.dataset.config import EncodeConfig
+from pipelines.evaluation.config import EvaluateConfig, ScoreConfig
+from pipelines.labelling.config import LabelConfig
 from pipelines.presets import ENCODE, TRAIN
-from pipelines.score import ScoreConfig
 from pipelines.score import presets as scored
-from pipelines.synthesize import SynthesizeConfig
-from pipelines.trainconfig import TrainConfig
-from semflow.velocity import SD15
+from pipelines.synthesis.config import SynthesizeConfig
+from pipelines.training.config import TrainConfig
+from semflow.networks.velocity import SD15
 
 PAPER = {"celebamask": 19, "cityscapes": 19, "cocostuff": 171}
 """Names, and how many classes."""

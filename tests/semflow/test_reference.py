@@ -15,7 +15,7 @@ from semflow import (
     integrate,
     make_palette,
 )
-from semflow.autoencoder import DiffusersAutoencoder
+from semflow.networks.autoencoder import DiffusersAutoencoder
 from semflow.sampler import Defaults
 from tests.semflow import reference
 
@@ -140,7 +140,7 @@ GRIDS = [(0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.3, 0.9, 1.0)]
 @pytest.mark.parametrize("ends", [(0.0, 1.0), (1.0, 0.0)], ids=["segment", "synthesize"])
 @torch.inference_mode()
 def test_euler_is_diffusers_flow_matching_scheduler_step_by_step(model, ends, grid):
-    """Synthesizing, sigma is t; segmenting, 1 - t with invert_sigmas. See semflow/pipeline.py."""
+    """Synthesizing, sigma is t; segmenting, 1 - t with invert_sigmas (semflow/hub/pipeline.py)."""
     seen, solver = [], Solver(steps=4, grid=grid)
 
     def field(x, t):

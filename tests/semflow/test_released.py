@@ -65,7 +65,7 @@ def test_both_forms_are_one_model(parts):
 
 def test_the_embedding_is_the_text_encoders_of_a_local_stable_diffusion(parts, tmp_path):
     transformers = pytest.importorskip("transformers")
-    from semflow.velocity import null_prompt
+    from semflow.networks.velocity import null_prompt
 
     torch.manual_seed(0)
     vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2}

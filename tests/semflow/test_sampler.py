@@ -12,11 +12,11 @@ from semflow import (
     make_palette,
     make_velocity,
 )
-from semflow.autoencoder import SpaceToDepth
-from semflow.decoding import decode
-from semflow.precondition import Preconditioning
+from semflow.masks.decoding import decode
+from semflow.networks.autoencoder import SpaceToDepth
+from semflow.networks.precondition import Preconditioning
+from semflow.networks.taef2 import TAEF2
 from semflow.sampler import Defaults
-from semflow.taef2 import TAEF2
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from semflow import SemFlow, Solver, decoding, load_autoencoder, make_palette, make_velocity
-from semflow.decoding import decode
+from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow.flow.solvers import TABLEAUX, integrate
+from semflow.masks import decoding
+from semflow.masks.decoding import decode
 from semflow.sampler import Defaults
-from semflow.solvers import TABLEAUX, integrate
 from semflow.tiles import Side, Tiles, continued, segment_tiled
 
 FACTOR, TILE = 4, (16, 32)

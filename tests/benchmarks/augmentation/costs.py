@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.latents import parquet_bytes, to_table
+from pipelines.dataset.latents import parquet_bytes, to_table
 from tests.benchmarks.augmentation.data import Data, Pick
 from tests.benchmarks.augmentation.draws import stored_seed
 from tests.benchmarks.augmentation.study import Study

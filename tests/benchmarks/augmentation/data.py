@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import pixels
+from pipelines.corpora import pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
-from pipelines.masks import LabelMap
+from pipelines.corpora.masks import LabelMap
 from semflow import load_autoencoder, make_palette
 from tests.benchmarks.augmentation.study import Study
 

@@ -42,7 +42,7 @@ class Draws:
             seed = stored_seed(image, number, UNSEEN + int(self.draw_rng.integers(2)))
         elif arm.draws == FRESH:
             seed = int(self.draw_rng.integers(2**62))
-        else:  # as pipelines/feed.py: draw 0 is clean; with no other there is no choice
+        else:  # as pipelines/training/feed.py: draw 0 is clean; with no other there is no choice
             low = min(1, arm.draws - 1)
             seed = stored_seed(image, number, int(self.draw_rng.integers(low, arm.draws)))
         return Pick("train", image, view, seed)

@@ -1,0 +1,58 @@
+"""An index: a CSV, JSONL or Parquet file with a column for photos and one for masks."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from infra import storage
+from pipelines.corpora.corpus import Corpus
+from pipelines.corpora.pair import Bad, Pair
+from pipelines.corpora.readers.files import shards_of
+
+
+def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
+    """Rows of the index; paths are relative to the root unless they are absolute or URIs.
+
+    A column ``id`` names pairs, else the photo's path does; a column ``split`` picks rows.
+    """
+    root = storage.absolute(corpus.root)
+    for name, uri, _ in shards_of(corpus, split):
+        table = _read(uri)
+        missing = {corpus.images, corpus.masks} - set(table.column_names)
+        if missing:
+            raise ValueError(
+                f"{uri} has no column {', '.join(sorted(missing))}; it has "
+                f"{', '.join(table.column_names)}. --corpus.images and --corpus.masks name them"
+            )
+        for number, row in enumerate(table.to_pylist()):
+            if "split" in row and row["split"] != corpus.folder(split):
+                continue
+            image, mask = row[corpus.images], row[corpus.masks]
+            if not image or not mask:
+                yield Bad(f"{name}, row {number}", "names no image" if mask else "names no mask")
+                continue
+            id_ = str(row["id"]) if row.get("id") is not None else os.path.splitext(image)[0]
+            places = (p if "://" in p or p.startswith("/") else storage.join(root, p)
+                      for p in (image, mask))  # fmt: skip
+            first, second = places
+            yield Pair(id_, first, "", second, "", 0)
+
+
+def _read(uri: str) -> pa.Table:
+    data = storage.read_bytes(uri)
+    suffix = os.path.splitext(uri)[1].lower()
+    if suffix == ".parquet":
+        return pq.read_table(io.BytesIO(data))
+    if suffix in (".jsonl", ".json", ".ndjson"):
+        return pyarrow.json.read_json(io.BytesIO(data))
+    if suffix in (".csv", ".tsv"):
+        options = pyarrow.csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+        return pyarrow.csv.read_csv(io.BytesIO(data), parse_options=options)
+    raise ValueError(f"{uri}: an index is .csv, .tsv, .jsonl or .parquet")

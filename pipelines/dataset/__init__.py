@@ -1,0 +1,1 @@
+"""The latent dataset: its contract, how it is made, looked at and checked."""

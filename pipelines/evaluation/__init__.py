@@ -1,0 +1,1 @@
+"""Scores of a model and of labels, and the reports that show them."""

@@ -1,0 +1,1 @@
+"""A finished model at work in actors, and what products have in common."""

@@ -1,0 +1,1 @@
+"""The exactly-once runner: planned inputs become shards, whatever is killed."""

@@ -1,0 +1,202 @@
+"""Ray, and Ray Data as we run it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
+
+import ray
+import ray.data
+from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+
+class Staffing(Protocol):
+    """How many actors a job asks for, and threads of each: 0 leaves it to us."""
+
+    @property
+    def actors(self) -> int: ...
+    @property
+    def max_actors(self) -> int | None: ...
+    @property
+    def threads(self) -> int: ...
+
+
+Options = TypeVar("Options", bound=Staffing)
+
+PAUSE_SECONDS = 0.1
+BLOCKS_A_ROUND = 4
+"""Blocks that a task may hand on between two rounds of the scheduler, and that wait at an actor.
+With 2, which are Ray's own, small ones came too slowly: an actor worked half the time."""
+ACTOR_CPUS = 0.25
+"""Of a stage with a model: two of them on two cores leave room for a decode and a write."""
+ACTORS_A_NODE = 4
+"""Without GPUs, unless more are asked for: each holds a model and a batch's activations."""
+
+KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 600_000}
+"""Ray ends workers beyond the number of cores after a second without work. On two cores a job's
+stages have more processes than that, and each new one imports torch again: measured, an encode
+spent most of its time so."""
+
+
+class Breather(ExecutionCallback):
+    """A pause in each round of Ray Data's scheduler.
+
+    In 2.60 its loop waits for tasks that are *unready*; where outputs are ready and the next stage
+    is busy, as decoded pictures wait for an encoder, it spins and takes a core from that stage
+    (measured: 67 % of one; with the pause 4 %).
+    """
+
+    def on_execution_step(self, executor: Any) -> None:
+        time.sleep(PAUSE_SECONDS)
+
+
+@contextmanager
+def ordered() -> Iterator[None]:
+    """Datasets made within keep their order, say nothing and do not spin."""
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_A_ROUND
+    context.custom_execution_callback_classes = [Breather]
+    with DataContext.current(context):
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actors:
+    """A pool of actors that hold a model."""
+
+    kind: type
+    """Its objects map a block of columns to another."""
+    arguments: tuple[Any, ...]
+    """Of its constructor."""
+    number: int
+    """How many there are."""
+    most: int | None = None
+    """Let their number grow to this while work waits and there is room."""
+    gpus: float = 0
+    """That each takes."""
+
+    @classmethod
+    def of(cls, options: Staffing, gpus: float, kind: type, *arguments: Any) -> Actors:
+        """As ``options``, which :func:`staffed` has seen, say."""
+        return cls(
+            kind=kind, arguments=arguments, number=options.actors, most=options.max_actors,
+            gpus=gpus,
+        )  # fmt: skip
+
+    def make(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """What an actor holds, here."""
+        model: Callable[[dict[str, Any]], dict[str, Any]] = self.kind(*self.arguments)
+        return model
+
+    def at_most(self, count: int) -> Actors:
+        """The same, and no more of them than ``count``."""
+        most = self.most and min(self.most, count)
+        return replace(self, number=min(self.number, count), most=most)
+
+    def strategy(self, calls: int = 1) -> ray.data.ActorPoolStrategy:
+        """As Ray Data's strategy, with so many calls at once in each."""
+        return ray.data.ActorPoolStrategy(
+            min_size=self.number, max_size=self.most or self.number,
+            max_tasks_in_flight_per_actor=BLOCKS_A_ROUND, max_concurrent_calls_per_actor=calls,
+            enable_true_multi_threading=calls > 1,
+        )  # fmt: skip
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in cast(Any, ray).nodes() if node["Alive"]]
+
+
+def workforce(actors: int, threads: int, gpus: float) -> tuple[int, int]:
+    """Actors, and threads of each, where 0 leaves it to us.
+
+    One actor a GPU. Without, one a core and at most ``ACTORS_A_NODE`` a node: arithmetic on two
+    threads is slower than two actors with one each (measured: 14.3 and 15.7 images/s).
+    """
+    nodes = _nodes()
+    cores = max(1, int(min(node.get("CPU", 1) for node in nodes)))
+    if gpus:
+        actors = actors or max(1, int(sum(node.get("GPU", 0) for node in nodes) // gpus))
+    else:
+        actors = actors or len(nodes) * min(ACTORS_A_NODE, cores)
+    return actors, threads or max(1, cores * len(nodes) // actors)
+
+
+def staffed(options: Options, gpus: float) -> Options:
+    """The same, with the number of actors and threads that it leaves to us."""
+    most = options.max_actors
+    actors, threads = workforce(options.actors, options.threads, gpus)
+    chosen: Options = replace(
+        cast(Any, options), actors=min(actors, most or actors), threads=threads
+    )
+    return chosen
+
+
+def actor_stage(blocks: ray.data.Dataset, actors: Actors) -> ray.data.Dataset:
+    """Run blocks, one at a time, through actors that hold a model."""
+    # The public call wants a batch size beside GPUs, and would fill one shard's last batch with the
+    # next shard's rows. A block is a batch here, as it was cut.
+    return blocks.map_batches_internal(
+        actors.kind,
+        fn_constructor_args=actors.arguments,
+        batch_size=None,
+        compute=actors.strategy(),
+        num_cpus=ACTOR_CPUS,
+        num_gpus=actors.gpus,
+    )
+
+
+def whole_stage(
+    items: ray.data.Dataset, kind: type, arguments: tuple[Any, ...], actors: Actors
+) -> ray.data.Dataset:
+    """Run items, one a call, through actors that do all there is to do; two calls at once in each.
+
+    Args:
+        items: what is to be done.
+        kind: class whose objects do it.
+        arguments: of its constructor.
+        actors: how many there are, and may be.
+    """
+    most = actors.most or actors.number
+    return items.map_batches(
+        kind,
+        fn_constructor_args=arguments,
+        batch_size=1,
+        compute=actors.strategy(calls=2),
+        num_cpus=min(1.0, sum(node.get("CPU", 0) for node in _nodes()) / most),
+    )
+
+
+def init(address: str | None, *, training: bool = False, quiet: bool = False) -> None:
+    """Join or start Ray, with logs that a person can follow.
+
+    Args:
+        address: of a cluster; None starts Ray here, unless RAY_ADDRESS names one.
+        training: whether Ray Train will run, which watches its workers through the dashboard. A
+            Ray that is started here has none otherwise: it takes seconds to start and a few per
+            cent of two cores.
+        quiet: whether the workers' lines stay in their logs.
+    """
+    # Ray Train would print every line of a worker twice: as the worker's, and as its own.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    if ray.is_initialized():
+        return
+    logs: dict[str, Any] = {"log_to_driver": not quiet, "logging_level": logging.WARNING}
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, **logs)
+    else:
+        # Not a cluster that somebody else left running on this machine.
+        cores = max(2, os.cpu_count() or 1)  # fewer would let a job's stages wait for one another
+        ray.init(
+            address="local", num_cpus=cores, include_dashboard=training, **logs,
+            _system_config=KEEP_WORKERS,
+        )  # fmt: skip

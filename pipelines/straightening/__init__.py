@@ -1,0 +1,1 @@
+"""Reflow: rows coupled by a model's own flow."""

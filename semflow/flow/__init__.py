@@ -1,0 +1,1 @@
+"""The flow: paths between image and mask latents, solvers, and what training minimises."""

@@ -1,0 +1,1 @@
+"""Scores: of masks, and of images through networks whose weights are found or fetched."""

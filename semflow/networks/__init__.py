@@ -1,0 +1,1 @@
+"""The networks: the velocity's UNet, frozen autoencoders, averaged weights."""

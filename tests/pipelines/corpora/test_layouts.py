@@ -1,0 +1,228 @@
+"""Every known corpus from a small tree with its true names and quirks."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.corpora import Corpus, list_pairs
+from pipelines.corpora.classes import parse, with_classes
+from pipelines.corpora.known import KNOWN
+from pipelines.dataset.config import EncodeConfig
+from pipelines.dataset.encoder import Decode
+from tests.pictures import encoded, scene
+
+IMAGE = scene(0)[0][:8, :8]
+
+
+def put(root, path, data):
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def values(*rows):
+    """A mask of 8x8 whose bands hold these values."""
+    return np.array(rows, np.uint8)[np.arange(8) * len(rows) // 8, None].repeat(8, axis=1)
+
+
+def read(corpus, root, split):
+    """What the encode sees: ``{id: class ids of the first column}``, and what is bad."""
+    corpus = with_classes(corpus)
+    from dataclasses import replace
+
+    cfg = EncodeConfig(corpus=replace(corpus, root=str(root)), height=8, width=8)
+    listing = list_pairs(cfg.corpus, split)
+    decode = Decode(cfg, 1)
+    rows = {row["id"]: decode(row | {"shard": ""})[0] for row in listing.pairs.to_pylist()}
+    errors = {key: row["error"] for key, row in rows.items() if row["error"]}
+    assert not errors, errors
+    return {key: list(dict.fromkeys(row["ids"][:, 0].tolist())) for key, row in rows.items()}, [
+        bad.reason for bad in listing.bad
+    ]
+
+
+def test_cityscapes(tmp_path):
+    for city, name in (("aachen", "aachen_000000_000019"), ("ulm", "ulm_000001_000019")):
+        put(tmp_path, f"leftImg8bit/train/{city}/{name}_leftImg8bit.png", encoded(IMAGE))
+        base = f"gtFine/train/{city}/{name}_gtFine"
+        put(tmp_path, f"{base}_labelIds.png", encoded(values(0, 7, 26, 33)))
+        put(tmp_path, f"{base}_labelTrainIds.png", encoded(values(255, 0, 13, 18)))
+        put(tmp_path, f"{base}_instanceIds.png", encoded(values(7).astype(np.uint16)))
+        put(tmp_path, f"{base}_color.png", encoded(IMAGE))
+        put(tmp_path, f"{base}_polygons.json", b"{}")
+    expected = {
+        "aachen/aachen_000000_000019": [255, 0, 13, 18],
+        "ulm/ulm_000001_000019": [255, 0, 13, 18],
+    }
+    assert read(KNOWN["cityscapes"][1], tmp_path, "train") == (expected, [])
+    assert read(KNOWN["cityscapes-train-ids"][1], tmp_path, "train") == (expected, [])
+
+
+def test_celebamask_hq_merged(tmp_path):
+    for number in (0, 1, 27):
+        put(tmp_path, f"CelebA-512-img/{number}.jpg", encoded(IMAGE, "JPEG"))
+        put(tmp_path, f"CelebAMask-HQ-mergemask/{number}.png", encoded(values(0, 1, 18)))
+    put(tmp_path, "metas/train.txt", b"0.jpg\n27.jpg\n99.jpg\n")
+    put(tmp_path, "metas/val.txt", b"1\n")
+    corpus = KNOWN["celebamask"][1]
+    seen, bad = read(corpus, tmp_path, "train")
+    assert seen == {"0": [0, 1, 18], "27": [0, 1, 18]}
+    assert bad == ["listed, not there"]
+    assert list(read(corpus, tmp_path, "val")[0]) == ["1"]
+
+
+def test_celebamask_hq_as_handed_out(tmp_path):
+    """Photos 0.jpg of twice the size, masks 00000_l_eye.png in folders of 2,000, RGB or grey."""
+    big = np.asarray(Image.fromarray(IMAGE).resize((16, 16)))
+    put(tmp_path, "CelebA-HQ-img/2012.jpg", encoded(big, "JPEG"))
+    face, eye = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    face[2:], eye[4:6] = 255, 255
+    folder = "CelebAMask-HQ-mask-anno/1"
+    put(tmp_path, f"{folder}/02012_skin.png", encoded(np.stack([face] * 3, -1)))
+    put(tmp_path, f"{folder}/02012_l_eye.png", encoded(eye))
+    put(tmp_path, "metas/train.txt", b"2012\n")
+    seen, bad = read(KNOWN["celebamask-parts"][1], tmp_path, "train")
+    assert seen == {"2012": [0, 1, 4]}
+    assert not bad
+
+
+def test_coco_stuff(tmp_path):
+    name = "000000000009"
+    put(tmp_path, f"train2017/{name}.jpg", encoded(IMAGE, "JPEG"))
+    put(tmp_path, f"annotations/train2017/{name}.png", encoded(values(0, 12, 91, 181, 255)))
+    put(tmp_path, "annotations/instances_train2017.json", b"{}")
+    corpus = with_classes(KNOWN["cocostuff"][1])
+    assert len(corpus.classes) == 171
+    seen, bad = read(corpus, tmp_path, "train")
+    names = [corpus.classes[c] for c in seen[name][:-1]]
+    assert names == ["person", "stop sign", "banner", "wood"]
+    assert seen[name][-1] == 255
+    assert not bad
+
+
+def test_ade20k(tmp_path):
+    put(tmp_path, "images/training/ADE_train_00000001.jpg", encoded(IMAGE, "JPEG"))
+    put(tmp_path, "annotations/training/ADE_train_00000001.png", encoded(values(0, 1, 150)))
+    put(tmp_path, "objectInfo150.txt", b"Idx Ratio\n")
+    seen, _ = read(KNOWN["ade20k"][1], tmp_path, "train")
+    assert seen == {"ADE_train_00000001": [255, 0, 149]}
+
+
+def test_voc(tmp_path):
+    """Index PNGs with a palette, many photos without a mask, and lists that leave those out."""
+    put(tmp_path, "ImageSets/Segmentation/train.txt", b"2007_000032\n")
+    mask = Image.fromarray(values(0, 1, 20, 255))
+    mask.putpalette([7 * i % 256 for i in range(768)])
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    put(tmp_path, "SegmentationClass/2007_000032.png", buffer.getvalue())
+    for name in ("2007_000032", "2007_000027"):
+        put(tmp_path, f"JPEGImages/{name}.jpg", encoded(IMAGE, "JPEG"))
+    assert read(KNOWN["voc"][1], tmp_path, "train") == ({"2007_000032": [0, 1, 20, 255]}, [])
+
+
+def test_camvid_of_segnet(tmp_path):
+    put(tmp_path, "train/0001TP_006690.png", encoded(IMAGE))
+    put(tmp_path, "trainannot/0001TP_006690.png", encoded(values(0, 10, 11)))
+    seen, _ = read(KNOWN["camvid-segnet"][1], tmp_path, "train")
+    assert seen == {"0001TP_006690": [0, 10, 255]}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_an_index(tmp_path, suffix):
+    put(tmp_path, "deep/photo one.jpg", encoded(IMAGE, "JPEG"))
+    put(tmp_path, "labels/1.png", encoded(values(0, 1)))
+    rows = [
+        {"picture": "deep/photo one.jpg", "label": "labels/1.png", "split": "train"},
+        {"picture": "other.jpg", "label": "other.png", "split": "val"},
+        {"picture": "lonely.jpg", "label": "", "split": "train"},
+    ]
+    if suffix == "csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        put(tmp_path, "index.csv", "\n".join(lines).encode())
+    elif suffix == "jsonl":
+        put(tmp_path, "index.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "index.parquet")
+    corpus = Corpus(kind="index", shards=f"index.{suffix}", images="picture", masks="label",
+                    classes=("a", "b"))  # fmt: skip
+    assert read(corpus, tmp_path, "train") == ({"deep/photo one": [0, 1]}, ["names no mask"])
+
+
+def test_webdataset(tmp_path):
+    """Keys that begin anew in each shard, names beyond 100 characters, and other members."""
+    for shard in (0, 1):
+        with tarfile.open(tmp_path / f"train-{shard:06d}.tar", "w") as tar:
+            members = {
+                "000.jpg": encoded(IMAGE, "JPEG"), "000.seg.png": encoded(values(0, shard)),
+                "000.json": b"{}", "long" * 40 + ".jpg": encoded(IMAGE, "JPEG"),
+            }  # fmt: skip
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    from dataclasses import replace
+
+    corpus = replace(KNOWN["webdataset"][1], classes=("a", "b"))
+    seen, bad = read(corpus, tmp_path, "train")
+    assert seen == {"train-000000/000": [0], "train-000001/000": [0, 1]}
+    assert bad == ["an image without a mask"] * 2
+
+
+def test_hugging_face_parquet_and_saved_to_disk(tmp_path):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [
+        {"image": {"bytes": encoded(IMAGE), "path": None},
+         "label": {"bytes": encoded(values(0, c)), "path": None}} for c in (0, 1, 1)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, pa.schema([("image", image), ("label", image)]))
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data/train-00000-of-00001.parquet", row_group_size=2)
+    (tmp_path / "train").mkdir()
+    with pa.ipc.new_stream(tmp_path / "train/data-00000-of-00001.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    put(tmp_path, "train/state.json", b"{}")
+    from dataclasses import replace
+
+    for name, stem in (
+        ("tables", "data/train-00000-of-00001"), ("hf-disk", "train/data-00000-of-00001"),
+    ):  # fmt: skip
+        seen, bad = read(replace(KNOWN[name][1], classes=("a", "b")), tmp_path, "train")
+        assert seen == {f"{stem}/00000{n}": c for n, c in enumerate(([0], [0, 1], [0, 1]))}
+        assert not bad
+
+
+def test_masks_that_are_pictures(tmp_path):
+    colours = np.array([[128, 64, 128], [64, 0, 128], [192, 0, 0], [1, 2, 3]], np.uint8)
+    put(tmp_path, "images/train/a.png", encoded(IMAGE))
+    put(tmp_path, "masks/train/a.png", encoded(colours[values(0, 1, 2, 3)]))
+    corpus = Corpus(classes=("road", "car"), colours=("804080", "400080+c00000"), ignore_rest=True)
+    assert read(corpus, tmp_path, "train")[0] == {"a": [0, 1, 255]}
+    strict = Corpus(classes=("road", "car"), colours=("804080", "400080+c00000"))
+    with pytest.raises(AssertionError, match="010203"):
+        read(strict, tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["7 road\n26 traffic light\n", "7: road\n26: traffic light", '{"road": 7, "traffic light": 26}',
+     "# ids\n7,road\n26,traffic light\n"],
+)  # fmt: skip
+def test_class_files(text):
+    assert parse(text, "x") == (("road", "traffic light"), (7, 26))
+    assert parse("road\ntraffic light\n", "x") == (("road", "traffic light"), (0, 1))
+
+
+def test_class_files_that_cannot_be():
+    with pytest.raises(ValueError, match="there twice"):
+        parse("1 a\n1 b\n", "x")
+    with pytest.raises(ValueError, match="1 classes"):
+        parse("a\n", "x")
+    with pytest.raises(ValueError, match="name the classes"):
+        with_classes(Corpus())
