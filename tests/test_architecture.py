@@ -1,35 +1,76 @@
-"""Arrows point one way, and the method stands alone."""
+"""Arrows point one way, rooms stay small, and the method stands alone."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import architecture
+
 ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {
-    "semflow": set(),
-    "infra": set(),
-    "pipelines": {"semflow", "infra"},
-    "tune": {"semflow", "infra", "pipelines"},
-}
+TOPS = ("semflow", "infra", "pipelines", "tune")
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module.split(".")[0]
+@pytest.fixture(scope="module")
+def arrows():
+    return architecture.graph(ROOT, TOPS)
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_rooms_import_only_what_stands_below_them(room):
-    for path in (ROOT / room).rglob("*.py"):
-        ours = set(imported(path)) & MAY_IMPORT.keys() - {room}
-        assert ours <= MAY_IMPORT[room], f"{path.relative_to(ROOT)} imports {ours}"
+def test_no_two_files_import_each_other(arrows):
+    assert architecture.circle(arrows) == []
+
+
+def test_imports_go_down_or_stay_in_their_room(arrows):
+    assert architecture.running_up(arrows, architecture.FLOORS) == []
+
+
+def test_no_folder_is_wide():
+    assert architecture.wide(ROOT, TOPS) == []
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A tree of two rooms: ``top`` may import ``low``."""
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / f"house/{name.replace('_', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return architecture.graph(tmp_path, ["house"])
+
+    return write
+
+
+FLOORS = (("house.low",), ("house.top",), ("house",))
+
+
+def test_an_arrow_that_runs_up_is_found(small):
+    fine = small(low_a="import math", top_b="from house.low import a")
+    assert architecture.running_up(fine, FLOORS) == []
+    wrong = small(low_a="def later():\n    from house.top.b import x", top_b="")
+    assert architecture.running_up(wrong, FLOORS) == ["house.low.a -> house.top.b"]
+    with pytest.raises(AssertionError, match="no room"):
+        architecture.running_up(small(attic_c=""), FLOORS[:2])
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.low.a import x",
+     "def later():\n    import house.low.a"],
+)  # fmt: skip
+def test_a_circle_is_found_wherever_it_hides(small, hidden):
+    assert architecture.circle(small(low_a="from house.low import b", low_b="")) == []
+    found = architecture.circle(small(low_a="from house.low import b", low_b=hidden))
+    assert found == ["house.low.a", "house.low.b", "house.low.a"]
+
+
+def test_a_folder_that_grew_is_found(small, tmp_path):
+    small(**{f"low_m{n}": "" for n in range(architecture.WIDTH)})
+    assert architecture.wide(tmp_path, ["house"]) == []
+    (tmp_path / "house/low/one_more.html").touch()
+    assert architecture.wide(tmp_path, ["house"]) == [f"{tmp_path}/house/low: 15 files"]
 
 
 def test_the_method_runs_without_ray_mlflow_pyarrow_or_deepspeed():
