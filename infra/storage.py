@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,8 @@ from typing import IO, Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
+
+from infra.console import say
 
 S3_TRIES = 16
 """Tries of a request to S3: s3fs waits 0.1 s, then 1.7 times longer each time, at most 15 s. This
@@ -79,10 +80,10 @@ def absolute(uri: str) -> str:
         return uri
     path = os.path.abspath(os.path.expanduser(uri))
     if "runtime_resources/working_dir_files" in path:
-        print(
+        say(
             f"warning: {uri!r} is relative, and a submitted job runs in Ray's copy of the working "
             f"directory: this is {path}. Give an absolute path or a URI.",
-            file=sys.stderr,
+            error=True,
         )
     return path
 

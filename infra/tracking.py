@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra import storage
+from infra.console import say
 
 EXPERIMENT = "semflow"
 RECORD = "_progress/mlflow.json"
@@ -175,7 +175,7 @@ class Run:
             self._lost["metrics"] = len(self._waiting)
         if self._lost:
             what = ", ".join(f"{name} ({count}x)" for name, count in self._lost.items())
-            print(f"warning: MLflow never got, of this {self.job}: {what}", file=sys.stderr)
+            say(f"warning: MLflow never got, of this {self.job}: {what}", error=True)
 
     def _artifact(self, name: str, data: bytes) -> None:
         folder, _, file = name.rpartition("/")
@@ -193,7 +193,7 @@ class Run:
                 send(_client(self.handle.uri), self.handle.run_id)
                 sent = True
             except Exception as error:  # MLflow being away must never stop the work
-                print(f"warning: MLflow did not take {what}: {_brief(error)}", file=sys.stderr)
+                say(f"warning: MLflow did not take {what}: {_brief(error)}", error=True)
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
                 sent = False
         if not sent and not keep:
@@ -264,7 +264,7 @@ def _open(job: str, output: str, parent: str | None) -> Handle | None:
         storage.write_json(record, {"uri": _safe(uri), "run_id": started.info.run_id})
         return Handle(uri, started.info.run_id)
     except Exception as error:  # as above
-        print(f"warning: MLflow at {_safe(uri)} is away: {_brief(error)}", file=sys.stderr)
+        say(f"warning: MLflow at {_safe(uri)} is away: {_brief(error)}", error=True)
         return None
 
 

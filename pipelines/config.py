@@ -18,9 +18,12 @@ from typing import Any, TypeVar
 import tyro
 from pydantic import TypeAdapter
 
-from infra import storage
+from infra import console, storage
 
 T = TypeVar("T")
+
+VERBOSE = "--verbose"
+SAYS = f"{VERBOSE}, anywhere, also shows what Ray, MLflow and other libraries say."
 
 
 class UserError(RuntimeError):
@@ -49,7 +52,7 @@ def parse(
     ``doc`` is shown by ``--help``; of what a preset says, its own ``--help`` shows all, and the
     list of presets the first line. A wrong value ends the program with what is wrong.
     """
-    options: dict[str, Any] = {"description": doc, "args": args}
+    options: dict[str, Any] = {"description": f"{doc or ''}\n\n{SAYS}", "args": args}
     options["config"] = (tyro.conf.OmitSubcommandPrefixes,)
     try:
         if presets:
@@ -111,7 +114,14 @@ def _replace(config: Any, keys: list[str], change: Callable[[str], str]) -> Any:
 
 
 def exit_on_error(main: Callable[[], None]) -> None:
-    """Run a job; what the user can mend ends it with one line instead of a traceback."""
+    """Run a job; what the user can mend ends it with one line instead of a traceback.
+
+    The console shows what is for people (:mod:`infra.console`), with --verbose all of it.
+    """
+    if VERBOSE in sys.argv:
+        sys.argv.remove(VERBOSE)
+        os.environ[console.VERBOSE] = "1"
+    console.quieten()
     try:
         main()
     except (UserError, FileNotFoundError, ValueError) as error:

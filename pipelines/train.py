@@ -211,7 +211,8 @@ def failure(cfg: TrainConfig, error: Exception) -> str:
     return (
         f"training failed, more than --max-failures {cfg.max_failures} times: {cause}. The last "
         f"good checkpoint: {last_step(cfg.output)}; when the cause is mended, the same command "
-        "goes on from it. Tracebacks are in the lines above, and in the workers' logs"
+        "goes on from it. Tracebacks are in the workers' logs, below /tmp/ray/session_latest/logs, "
+        "and with --verbose in the lines above"
     )
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ray.train import Checkpoint, CheckpointUploadMode
 
 from infra import storage, tracking
+from infra.console import say
 from pipelines import config
 from pipelines.dataset.latents import read_manifest
 from pipelines.training import checkpoint, partition, validate
@@ -145,7 +146,7 @@ class Worker:
         if last:
             self.step = checkpoint.load(last, self.engine, self.pieces, self.ema)
             if self.rank == 0:
-                print(f"resumed at step {self.step}, {self.world} workers", flush=True)
+                say(f"resumed at step {self.step}, {self.world} workers")
 
     def steps(self) -> Iterator[tuple[int, list[Part]]]:
         """The steps that are left, each with this worker's micro-batches."""
@@ -220,7 +221,7 @@ class Worker:
         if "step" not in self.startup.parts:
             self.startup.mark("step")
             if self.rank == 0:
-                print(self.startup, flush=True)
+                say(str(self.startup))
         self.ema.update()
         self.watch.note(step, torch.stack([loss.total for loss in losses]).sum())
         last = step == cfg.steps
@@ -262,11 +263,10 @@ class Worker:
         if self.run:
             self.run.metrics(values, step)
             left = (self.cfg.steps - step) * self.cfg.batch_size / values["images_per_s"]
-            print(
+            say(
                 f"step {step}/{self.cfg.steps}  loss {total:.4f}  lr {values['lr']:.2e}  "
                 f"{values['images_per_s']:.1f} images/s  waited for data "
-                f"{values['data_wait_share']:.1%}  {left / 60:.1f} min left",
-                flush=True,
+                f"{values['data_wait_share']:.1%}  {left / 60:.1f} min left"
             )
 
     def peak_memory(self) -> float:

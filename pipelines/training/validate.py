@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infra import storage, tracking
+from infra.console import say
 from pipelines import config
 from pipelines.dataset.latents import Manifest, Rows, read_manifest
 from pipelines.pages import pictures
@@ -67,8 +68,8 @@ def publish(
     for name, sheet in sheets.items():
         storage.write_bytes(storage.join(cfg.output, f"{name}.png"), sheet)
         run.picture(name, sheet)
-    print(f"step {step}  validation mIoU {scores['val_miou']:.4f}  "
-          f"accuracy {scores['val_accuracy']:.4f}", flush=True)  # fmt: skip
+    miou, accuracy = scores["val_miou"], scores["val_accuracy"]
+    say(f"step {step}  validation mIoU {miou:.4f}  accuracy {accuracy:.4f}")
 
 
 def validate_checkpoint(checkpoint: ray.train.Checkpoint, **kwargs: Any) -> dict[str, float]:

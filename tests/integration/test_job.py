@@ -1,5 +1,6 @@
 """The command that users give: `ray job submit` to a cluster that was started with `ray start`."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -32,6 +33,28 @@ def source(tmp_path_factory):
     return folder
 
 
+SAID = re.compile(
+    r"""$
+    |encode\ (train|val):          # progress
+    |\S+:\ \d+\ train,\ \d+\ val\ rows,\ \d+\ quarantined;\ codec\ ceiling\ mIoU
+    |next:\ python\ pipelines/
+    |first\ step\ .*\ after\ this\ worker\ began
+    |step\ \d+/\d+\ \ loss\ .*\ images/s\ .*\ min\ left$
+    |step\ \d+\ \ validation\ mIoU
+    |stopping\ at\ the\ next\ log\ line
+    |error:\ stopped\ on\ request;\ checkpoint:\ step\ \d+\.\ The\ same\ command\ goes\ on
+    |Running\ entrypoint|.*(cli\.py:\d+\ --|Runtime\ env\ is\ setting\ up)  # of `ray job`
+    """,
+    re.VERBOSE,
+)
+"""All lines that a job prints on a machine where nothing goes wrong."""
+
+
+def strange(log):
+    """Lines of a job's log that nobody should have to read."""
+    return [line for line in re.split(r"[\r\n]+", log) if not SAID.match(line.strip())]
+
+
 def job(cluster, *words, timeout=300):
     """`ray job WORDS`, again while the agent that takes jobs is not up."""
     command = [cluster.ray, "job", words[0], "--address", cluster.jobs, *map(str, words[1:])]
@@ -51,7 +74,7 @@ def encoded(cluster, source, tmp_path_factory):
     write_good(folder / "corpus", "train", 6)
     write_good(folder / "corpus", "val", 2)
     result = job(
-        cluster, "submit", "--working-dir", source, "--",
+        cluster, "submit", "--submission-id", "encoding", "--working-dir", source, "--",
         "python", "pipelines/encode.py", "folder", "--corpus.root", folder / "corpus",
         "--corpus.classes", *CLASSES, "--height", 32, "--width", 48,
         "--autoencoder", "space-to-depth", "--output", folder / "latents",
@@ -61,8 +84,9 @@ def encoded(cluster, source, tmp_path_factory):
     return folder / "latents"
 
 
-def test_encode_as_a_submitted_job(encoded):
+def test_encode_as_a_submitted_job(cluster, encoded):
     assert read_manifest(str(encoded)).splits["train"].rows == 6
+    assert strange(job(cluster, "logs", "encoding").stdout) == []
 
 
 def test_a_training_job_streams_its_log_and_stopped_leaves_a_checkpoint(
@@ -82,5 +106,6 @@ def test_a_training_job_streams_its_log_and_stopped_leaves_a_checkpoint(
     log = job(cluster, "logs", "training").stdout
     assert "first step" in log, log[-3000:]
     assert "images/s" in log
+    assert strange(log) == []
     note = last_note(str(tmp_path / "run"))
     assert note["step"] >= 20
