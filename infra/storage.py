@@ -277,7 +277,7 @@ def open_columnar(uri: str) -> Any:
     """A binary file for pyarrow to read parts of.
 
     S3 by Arrow's own client, which fetches without Python's lock: training reads a third more rows
-    a second than through fsspec, at two thirds of the work (``docs/data-plane.md``).
+    a second than through fsspec, at two thirds of the work (``docs/reference/data-plane.md``).
     """
     fs, path = arrow(uri)
     return fs.open_input_file(path) if fs else open_input(uri)

@@ -5,9 +5,9 @@ r"""Evaluate a model on a split of a latent dataset: a report in JSON and as one
 
 Segmentation is scored against the masks (mIoU, IoU of each class, pixel accuracy). Synthesis is
 checked by segmenting each synthesized image again: its agreement with the mask it was made from;
-and by the scores of images: FID, KID, LPIPS and what needs no weights (docs/metrics.md). The round
-trip goes image -> mask latents -> image. Evaluations (NFE) and images a second are those
-of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
+and by the scores of images: FID, KID, LPIPS and what needs no weights
+(docs/reference/metrics.md). The round trip goes image -> mask latents -> image. Evaluations (NFE)
+and images a second are those of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
 """
 
 from __future__ import annotations

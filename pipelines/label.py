@@ -5,7 +5,7 @@
 writes OUTPUT/masks/NAME.png (class ids; viewers show the anchor colours), OUTPUT/table/*.parquet
 (path, size, share of each class, margins), OUTPUT/review.html and OUTPUT/labels.json. Stopped at
 any moment, the same command goes on where it was; finished, it does nothing, and when photos were
-added it labels those. docs/labelling.md has more.
+added it labels those. docs/reference/labelling.md has more.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ follows the model's flow from masks to images (--direction synthesize), from pho
 (the first word) trains, and says what that did: straightness, mIoU, agreement and Frechet distance
 at few steps and at many, before and after. Writes OUTPUT/couplings (a latent dataset), OUTPUT/run
 with the straightened model/, OUTPUT/reflow.json and OUTPUT/report.html. Stopped at any moment, the
-same command goes on where it was. docs/reflow.md has more.
+same command goes on where it was. docs/reference/reflow.md has more.
 """
 
 from __future__ import annotations

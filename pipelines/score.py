@@ -5,7 +5,7 @@
 compares a folder of index PNGs (what label.py wrote, or anyone else) with the corpus's true masks,
 at their own resolution: its ids, its ignored pixels, one confusion matrix over the whole split. The
 first word names the corpus, as for encode.py. Writes OUTPUT/scores.json and OUTPUT/scores.html.
-docs/metrics.md has more.
+docs/reference/metrics.md has more.
 """
 
 from __future__ import annotations

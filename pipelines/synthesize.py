@@ -6,7 +6,7 @@ writes OUTPUT/images/NAME-n.png and its mask OUTPUT/masks/NAME-n.png, which toge
 that `encode.py folder` and others read, OUTPUT/table/*.parquet (seed and source of each), a card
 (README.md and card.json) and OUTPUT/images.json. Masks can be edited (--edits), images checked
 against their masks (--quality), and the result written as WebDataset or Parquet (--format): see
-docs/synthesizing.md. Stopped at any moment, the same command goes on where it was.
+docs/reference/synthesizing.md. Stopped at any moment, the same command goes on where it was.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ MetricName = Literal["frechet-pyramid", "fid", "kid", "lpips", "diversity"]
 
 @dataclass(frozen=True, kw_only=True)
 class MetricOptions:
-    """Scores of synthesized images. docs/metrics.md says what each is."""
+    """Scores of synthesized images. docs/reference/metrics.md says what each is."""
 
     compute: tuple[MetricName, ...] = ("frechet-pyramid", "fid", "kid", "lpips", "diversity")
     """Which ones. Those whose network or weights are not here are listed with how to get them."""

@@ -1,9 +1,10 @@
 """The photos whose labels a person should look at first: a list, and a page to send.
 
 A photo's score is the share of its pixels whose margin is not low: that orders photos much more as
-their faults do than the mean margin does (docs/labelling.md). Each shard keeps small pictures of
-its lowest photos, so those of the lowest of all are there, whichever they turn out to be: the end
-of a job reads the table shard by shard, keeps the lowest so far, and looks up their pictures.
+their faults do than the mean margin does (docs/reference/labelling.md). Each shard keeps small
+pictures of its lowest photos, so those of the lowest of all are there, whichever they turn out to
+be: the end of a job reads the table shard by shard, keeps the lowest so far, and looks up their
+pictures.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ r"""CelebAMask-HQ as in the paper: faces of 19 classes at 512x512, 80k steps, bf
 
 DIR holds CelebA-512-img, CelebAMask-HQ-mergemask and metas/{train,val}.txt; with the masks as they
 are handed out, a file a part, the first preset is 'celebamask-parts'. 8 GPUs, unless --workers and
---actors say otherwise; label and synthesize take all there are, evaluate one. docs/reproduce.md has
-hours, disk and where we differ from the paper.
+--actors say otherwise; label and synthesize take all there are, evaluate one.
+docs/tutorials/reproduce.md has hours, disk and where we differ from the paper.
 
 The paper (SemFlow, arXiv 2405.20282; second-hand, from transcriptions): FID 32.6 and LPIPS 0.393 of
 images from masks, 25 steps of Euler. A Frechet distance of other features than FID's does not

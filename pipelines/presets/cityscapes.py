@@ -14,7 +14,7 @@ DIR holds leftImg8bit and gtFine as they unpack, whose raw ids become the 19 sco
 the benchmark's scripts have made *_labelTrainIds.png, the preset 'cityscapes-train-ids' reads
 those, with the same result. MASKS is a folder of masks with the ids 0 to 18. 8 GPUs, unless
 --workers and --actors say otherwise; label and synthesize take all there are, evaluate one.
-docs/reproduce.md has hours, disk and where we differ.
+docs/tutorials/reproduce.md has hours, disk and where we differ.
 
 No figure of the paper's for Cityscapes is known to us. Later work (Semantic Prism; second-hand)
 reports mIoU 60.7 for a direct decode of palette colours there. Nothing of this size has been

@@ -5,7 +5,7 @@ Diffusion 1.5 is where UNet, autoencoder and the empty sentence's embedding come
 there are of one GPU, and on how many it ran is left open (``--num_processes [GPUS]``): 8 is our
 choice. A batch size here is that of all GPUs, so that another ``--workers`` trains the same.
 
-Where we differ on purpose from it is listed in docs/reproduce.md.
+Where we differ on purpose from it is listed in docs/tutorials/reproduce.md.
 """
 
 from __future__ import annotations

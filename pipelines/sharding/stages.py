@@ -2,7 +2,7 @@
 
 Where actors have GPUs, decoding and writing are tasks on other cores, so that a GPU waits for
 neither. Without, there are only cores, and each actor does all of a shard itself: rows between
-processes, and more processes than cores, would take a third of them (docs/labelling.md).
+processes, and more processes than cores, would take a third of them (docs/reference/labelling.md).
 """
 
 from __future__ import annotations

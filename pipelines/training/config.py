@@ -33,8 +33,9 @@ class TrainConfig:
     path: RectifiedFlow = field(default_factory=RectifiedFlow)
     """Where on its path training spends its time."""
     precondition: bool | None = None
-    """Let the straight part of the velocity go around the network, as EDM does (docs/symmflow.md).
-    None does it with symmflow, unless --init gives weights that were trained without."""
+    """Let the straight part of the velocity go around the network, as EDM does
+    (docs/reference/symmflow.md). None does it with symmflow, unless --init gives weights that were
+    trained without."""
     objective: Objective = field(default_factory=Objective)
     """The loss."""
     online_masks: bool = False
@@ -80,7 +81,7 @@ class TrainConfig:
     """torch.compile the UNet: minutes at the start, faster after it."""
     channels_last: bool = False
     """Feed the UNet channels-last tensors. Measure before you keep it: on an H200 in bf16 it was
-    slower (docs/training.md)."""
+    slower (docs/reference/training.md)."""
 
     workers: int = 1
     """Training workers; each takes --ray.gpus-per-actor GPUs."""

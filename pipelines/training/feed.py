@@ -129,7 +129,7 @@ class Feed:
     """The stream as one worker gets it: its lanes of every batch, read in its own process.
 
     Ray Data would read it in other processes and hand it over; measured on two cores, that took
-    ten times as long (``docs/data-plane.md``).
+    ten times as long (``docs/reference/data-plane.md``).
     """
 
     manifest: Manifest

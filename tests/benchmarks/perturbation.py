@@ -1,7 +1,7 @@
 """Images of a mask under several seeds, by models that were trained with other perturbations.
 
     python -m tests.benchmarks.perturbation --models out/white/model out/smooth/model \
-        --masks out/demo/corpus/masks/val --picture docs/pictures/perturbation.png
+        --masks out/demo/corpus/masks/val --picture docs/measurements/pictures/perturbation.png
 
 A row of the picture is a mask and its images; a mask has a row for each model. Prints the root mean
 square difference of two images of a mask (pixels in [-1, 1]) and the mIoU of all images, segmented

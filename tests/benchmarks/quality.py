@@ -1,7 +1,7 @@
 """What quality control sees: images with their own masks, and with the masks of other images.
 
     python -m tests.benchmarks.quality --model out/demo/run/model \
-        --masks out/demo/corpus/masks/val --picture docs/pictures/quality.png
+        --masks out/demo/corpus/masks/val --picture docs/reference/pictures/quality.png
 
 One image a mask; each is segmented again as synthesize.py does, and what was seen is compared with
 its own mask and with those of the next ``--shifts`` masks. Prints quantiles of the agreement, the

@@ -6,7 +6,7 @@ Writes datasets of small rows in shards of 500 and, in a fresh process for each,
 training run does before its first step: read the manifest, compare it with the files (as ``verify
 --quick`` does), make the order and read a first batch from the middle, then a hundred more; and
 notes its memory after each; from the local disk and from a real S3 server on loopback. The plot is
-docs/pictures/scale.png.
+docs/reference/pictures/scale.png.
 """
 
 from __future__ import annotations

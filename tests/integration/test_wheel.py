@@ -75,6 +75,6 @@ def test_five_lines_segment_a_photo_with_no_ray_to_import(wheel, model, tmp_path
 
 def test_the_documentation_has_these_five_lines():
     assert len([line for line in USE.splitlines() if line]) == 5
-    for name in ("README.md", "docs/diffusers.md"):
+    for name in ("README.md", "docs/tutorials/python.md"):
         found = re.search(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
         assert found.group(1) == USE.replace("PATH", "out/demo/run/model")

@@ -40,7 +40,7 @@ def test_the_help_of_a_preset_has_the_way_to_a_model_and_the_list_one_line(name,
         assert "python pipelines/" not in capsys.readouterr().out
 
 
-REPRODUCE = (Path(__file__).parents[2] / "docs/reproduce.md").read_text()
+REPRODUCE = (Path(__file__).parents[2] / "docs/tutorials/reproduce.md").read_text()
 JOBS = {
     "encode": (EncodeConfig, ENCODE), "train": (TrainConfig, TRAIN), "label": (LabelConfig, None),
     "synthesize": (SynthesizeConfig, None), "evaluate": (EvaluateConfig, None),

@@ -2,8 +2,8 @@
 
 Trains one small model after another on CamVid, alike in everything but where a step's crop, flip
 and mask perturbation come from: from V fixed views and K stored encodings of each mask, as shards
-hold them, or drawn anew at each step, as the released SemFlow does. docs/augmentation.md has the
-question, the setup and the findings.
+hold them, or drawn anew at each step, as the released SemFlow does.
+docs/measurements/augmentation.md has the question, the setup and the findings.
 
     python -m tests.benchmarks.augmentation            half an hour on two idle cores
     python -m tests.benchmarks.augmentation --quick    a smoke run, some minutes

@@ -11,7 +11,7 @@ from tests.benchmarks.augmentation.study import FRESH, POOL
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """The picture of docs/augmentation.md; every dot is a run."""
+    """The picture of docs/measurements/augmentation.md; every dot is a run."""
     import matplotlib.pyplot as plt  # comes with MLflow
 
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
