@@ -1,5 +1,6 @@
 """Arrows point one way, rooms stay small, and the method stands alone."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,16 @@ print(tuple(model.segment(torch.zeros(1, 3, 32, 32)).ids.shape))
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.split("\n")[0] == "(1, 32, 32)"
+
+
+def test_ray_s_private_parts_are_used_in_one_file_only():
+    private = re.compile(
+        r"(?<![\"'])\bray(?:\.\w+)*\._\w|map_batches_internal|_system_config|context\._\w"
+    )
+    users = {
+        str(path.relative_to(ROOT))
+        for top in TOPS
+        for path in (ROOT / top).rglob("*.py")
+        if private.search(path.read_text())
+    }
+    assert users == {"pipelines/sharding/doors.py"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ from typing import Any, Protocol, TypeVar, cast
 import ray
 import ray.data
 from ray.data import DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from pipelines.sharding import doors
 
 
 class Staffing(Protocol):
@@ -29,31 +29,12 @@ class Staffing(Protocol):
 
 Options = TypeVar("Options", bound=Staffing)
 
-PAUSE_SECONDS = 0.1
-BLOCKS_A_ROUND = 4
-"""Blocks that a task may hand on between two rounds of the scheduler, and that wait at an actor.
-With 2, which are Ray's own, small ones came too slowly: an actor worked half the time."""
+BLOCKS_AHEAD = 4
+"""Blocks that wait at an actor. With 2, which are Ray's own, small ones came too slowly."""
 ACTOR_CPUS = 0.25
 """Of a stage with a model: two of them on two cores leave room for a decode and a write."""
 ACTORS_A_NODE = 4
 """Without GPUs, unless more are asked for: each holds a model and a batch's activations."""
-
-KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 600_000}
-"""Ray ends workers beyond the number of cores after a second without work. On two cores a job's
-stages have more processes than that, and each new one imports torch again: measured, an encode
-spent most of its time so."""
-
-
-class Breather(ExecutionCallback):
-    """A pause in each round of Ray Data's scheduler.
-
-    In 2.60 its loop waits for tasks that are *unready*; where outputs are ready and the next stage
-    is busy, as decoded pictures wait for an encoder, it spins and takes a core from that stage
-    (measured: 67 % of one; with the pause 4 %).
-    """
-
-    def on_execution_step(self, executor: Any) -> None:
-        time.sleep(PAUSE_SECONDS)
 
 
 @contextmanager
@@ -63,8 +44,8 @@ def ordered() -> Iterator[None]:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_A_ROUND
-    context.custom_execution_callback_classes = [Breather]
+    context.target_max_block_size = 1  # what a task hands on goes on at once, not gathered
+    doors.pause(context)
     with DataContext.current(context):
         yield
 
@@ -106,7 +87,7 @@ class Actors:
         """As Ray Data's strategy, with so many calls at once in each."""
         return ray.data.ActorPoolStrategy(
             min_size=self.number, max_size=self.most or self.number,
-            max_tasks_in_flight_per_actor=BLOCKS_A_ROUND, max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=BLOCKS_AHEAD, max_concurrent_calls_per_actor=calls,
             enable_true_multi_threading=calls > 1,
         )  # fmt: skip
 
@@ -140,14 +121,14 @@ def staffed(options: Options, gpus: float) -> Options:
     return chosen
 
 
-def actor_stage(blocks: ray.data.Dataset, actors: Actors) -> ray.data.Dataset:
-    """Run blocks, one at a time, through actors that hold a model."""
-    # The public call wants a batch size beside GPUs, and would fill one shard's last batch with the
-    # next shard's rows. A block is a batch here, as it was cut.
-    return blocks.map_batches_internal(
-        actors.kind,
-        fn_constructor_args=actors.arguments,
-        batch_size=None,
+def actor_stage(
+    rows: ray.data.Dataset, actors: Actors, kind: type | None = None, *arguments: Any
+) -> ray.data.Dataset:
+    """Run rows, one a call, through actors that hold a model: ``actors``' own kind, or another."""
+    return rows.map_batches(
+        kind or actors.kind,
+        fn_constructor_args=arguments if kind else actors.arguments,
+        batch_size=1,
         compute=actors.strategy(),
         num_cpus=ACTOR_CPUS,
         num_gpus=actors.gpus,
@@ -198,5 +179,4 @@ def init(address: str | None, *, training: bool = False, quiet: bool = False) ->
         cores = max(2, os.cpu_count() or 1)  # fewer would let a job's stages wait for one another
         ray.init(
             address="local", num_cpus=cores, include_dashboard=training, **logs,
-            _system_config=KEEP_WORKERS,
         )  # fmt: skip

@@ -49,18 +49,13 @@ def execute(job: ShardedJob, planned: Plan, part: int, skip: Collection[str]) ->
 
 def _apart(job: ShardedJob, numbers: ray.data.Dataset, decode: _Decode) -> ray.data.Dataset:
     """Tasks that decode, actors with the model, tasks that write."""
-    decoded = numbers.map_batches(decode, batch_size=1)
-    # One task a shard, which hands on its blocks as they are ready. The two become one stage
-    # only while both take what Ray gives by default; as a stage of its own, the repartition
-    # kept the writers from their cores for as long as it had something to do.
-    blocks = decoded.repartition(
-        target_num_rows_per_block=job.inputs_per_block * job.fanout, strict=False
-    )
+    # One task a shard, which hands on its blocks as they are ready. A block is one row to Ray, so
+    # that no batch of a model, as a GPU wants one, is filled up with the next shard's rows.
+    blocks = numbers.map_batches(_Packed(decode), batch_size=1)
     # Order is what makes a bundle of the last stage exactly one shard.
-    return raydata.actor_stage(blocks, job.model).map_batches(
-        _Write(job),
-        batch_size=job.inputs_per_shard * job.fanout,
-        batch_format="numpy",
+    return raydata.actor_stage(blocks, job.model, _Compute, job.model).map_batches(
+        _WritePacked(job),
+        batch_size=-(-job.inputs_per_shard // job.inputs_per_block),
         num_cpus=WRITE_CPUS,
     )
 
@@ -70,6 +65,45 @@ def _together(
 ) -> ray.data.Dataset:
     """Actors that decode, compute and write a shard, no more than there are shards."""
     return raydata.whole_stage(numbers, _Shard, (job, decode), job.model.at_most(count))
+
+
+def _packed(columns: dict[str, Any]) -> dict[str, Any]:
+    """A block as one row of a dataset."""
+    row = np.empty(1, object)
+    row[0] = columns
+    return {"block": row}
+
+
+class _Packed:
+    """Decodes as ``decode`` does, each block packed."""
+
+    def __init__(self, decode: _Decode) -> None:
+        self.decode = decode
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for columns in self.decode(batch):  # Ray takes a generator for many batches, no iterator
+            yield _packed(columns)
+
+
+class _Compute:
+    """A model on packed blocks."""
+
+    def __init__(self, actors: raydata.Actors) -> None:
+        self.model = actors.make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (block,) = batch["block"]
+        return _packed(self.model(block))
+
+
+class _WritePacked:
+    """Write the packed blocks of a shard."""
+
+    def __init__(self, job: ShardedJob) -> None:
+        self.write = _Write(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return self.write(_together_again(list(batch["block"])))
 
 
 class _Shard:
@@ -85,13 +119,15 @@ class _Shard:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         with self.turn:
             blocks = [self.model(block) for block in ahead(self.decode(batch))]
-        # Popped, so that no more than a column is held twice.
-        joined = {key: _joined([block.pop(key) for block in blocks]) for key in list(blocks[0])}
-        return self.write(joined)
+        return self.write(_together_again(blocks))
 
 
-def _joined(parts: list[Any]) -> Any:
-    return np.concatenate([np.asarray(part) for part in parts])
+def _together_again(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Blocks as one; columns are popped, so that no more than one is held twice."""
+    return {
+        key: np.concatenate([np.asarray(block.pop(key)) for block in blocks])
+        for key in list(blocks[0])
+    }
 
 
 class _Decode:
