@@ -1,103 +1,106 @@
-"""DeepSpeed's engine around the model to train."""
+"""The engine around the model to train: its optimizer, its schedule, and how workers agree.
+
+On CPUs in fp32 with ZeRO stage 0 there is nothing to divide and no DeepSpeed: its import takes a
+worker 4 s, and on a new machine its operator is built for most of a minute. All else is
+DeepSpeed's (zero.py). Both engines have the same few methods.
+"""
 
 from __future__ import annotations
 
-import fcntl
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import deepspeed
 import torch
-from deepspeed.accelerator import get_accelerator
 from diffusers.optimization import get_scheduler
-from torch.utils.cpp_extension import _get_build_directory
+from torch import Tensor
 
 from pipelines.training.config import TrainConfig
 from semflow import Velocity
 
-BUCKET = 5 * 10**7
-"""Elements that ZeRO reduces or gathers at once, at most."""
-
-
-def build_operators() -> None:
-    """Build what DeepSpeed wants for CPUs, once a machine, its workers in turn.
-
-    torch marks a build that is under way by a file, and a process that is killed meanwhile leaves
-    it: whoever comes later would wait for ever, and say nothing. A lock of the system's dies with
-    its holder, and who holds it may take such a file away.
-    """
-    if get_accelerator().device_name() != "cpu":
-        return
-    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    folder = Path(_get_build_directory(builder.name, False))
-    with open(folder.with_suffix(".semflow-lock"), "w") as mine:
-        fcntl.flock(mine, fcntl.LOCK_EX)
-        (folder / "lock").unlink(missing_ok=True)
-        if builder.is_compatible(verbose=False):
-            builder.load(verbose=False)
-
 
 def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
-    """DeepSpeed's engine around the model, with its optimizer and learning-rate schedule.
+    """The engine around the model, with its optimizer and learning-rate schedule.
 
     The optimizer is torch's own fused AdamW on every device and under every ZeRO stage, so that
     what is stored of it is always the same two moments.
     """
-    build_operators()
     if cfg.activation_checkpointing:
         velocity.unet.enable_gradient_checkpointing()
     if cfg.compile:
         velocity.unet.compile()
-    engine, *_ = deepspeed.initialize(
-        model=velocity,
-        optimizer=lambda parameters: torch.optim.AdamW(
-            parameters, cfg.lr, cfg.betas, cfg.eps, cfg.weight_decay, fused=True
-        ),
-        lr_scheduler=lambda optimizer: get_scheduler(
-            "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
-            optimizer,
-            num_warmup_steps=cfg.warmup_steps,
-            num_training_steps=cfg.steps,
-        ),
-        config=engine_config(cfg, workers, sum(p.numel() for p in velocity.parameters())),
-    )
-    if workers == 1 and is_plain(cfg):
-        engine.enable_backward_allreduce = False  # it would copy all gradients, for nothing
-    return engine
+    if is_plain(cfg) and not torch.cuda.is_available():
+        return PlainEngine(cfg, velocity, workers)
+    from pipelines.training import zero
+
+    return zero.start(cfg, velocity, workers)
 
 
 def is_plain(cfg: TrainConfig) -> bool:
-    """Whether DeepSpeed leaves the optimizer as it is: then clipping is ours (loop.py)."""
+    """Whether weights, gradients and moments are whole on every worker, and clipping is ours."""
     return cfg.effective_zero_stage == 0
 
 
-def engine_config(cfg: TrainConfig, workers: int, parameters: int) -> dict[str, Any]:
-    """DeepSpeed's configuration, for a model of so many parameters."""
-    parts = cfg.micro_batches(workers)
-    # DeepSpeed's own buffers, and what stage 3 keeps gathered, are larger than many a whole model.
-    bucket = min(BUCKET, max(10**6, parameters // 10))
-    zero: dict[str, Any] = {
-        "stage": cfg.effective_zero_stage,
-        "reduce_bucket_size": bucket,
-        "allgather_bucket_size": bucket,
-        "stage3_prefetch_bucket_size": bucket // 10,
-        "stage3_max_live_parameters": 2 * bucket,
-        "stage3_max_reuse_distance": 2 * bucket,
-        "sub_group_size": 10 * bucket,
-    }
-    if cfg.offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    if cfg.offload == "weights":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {
-        # Rows of a micro-batch may differ by one; each weighs what it holds (loop.py).
-        "train_micro_batch_size_per_gpu": max(1, cfg.batch_size // (parts * workers)),
-        "gradient_accumulation_steps": parts,
-        # torch's own takes one pass where DeepSpeed's takes one for each parameter.
-        "gradient_clipping": 0.0 if is_plain(cfg) else cfg.clip,
-        "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": cfg.precision == "bf16"},
-        "fp16": {"enabled": cfg.precision == "fp16"},
-        "steps_per_print": 10**9,
-    }
+def make_optimizer(cfg: TrainConfig, parameters: Any) -> torch.optim.AdamW:
+    return torch.optim.AdamW(parameters, cfg.lr, cfg.betas, cfg.eps, cfg.weight_decay, fused=True)
+
+
+def make_schedule(cfg: TrainConfig, optimizer: torch.optim.Optimizer) -> Any:
+    return get_scheduler(
+        "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
+        optimizer,
+        num_warmup_steps=cfg.warmup_steps,
+        num_training_steps=cfg.steps,
+    )
+
+
+class PlainEngine:
+    """AdamW on whole weights; gradients lie in one tensor, reduced over the workers at once.
+
+    They are reduced after the last micro-batch of a step only. On CPUs there is nothing to overlap
+    it with: the cores are the workers' own. One tensor of a fixed layout keeps the order of sums,
+    so that a resumed training is the uninterrupted one, bit for bit.
+    """
+
+    def __init__(self, cfg: TrainConfig, velocity: Velocity, workers: int) -> None:
+        self.module, self.workers = velocity.train(), workers
+        self.parts, self.done = cfg.micro_batches(workers), 0
+        self.parameters = [p for p in velocity.parameters() if p.requires_grad]
+        self.flat = torch.zeros(sum(p.numel() for p in self.parameters))
+        for p, gradient in zip(self.parameters, self._gradients(), strict=True):
+            p.grad = gradient
+        self.basic_optimizer = self.optimizer = make_optimizer(cfg, self.parameters)
+        self.lr_scheduler = make_schedule(cfg, self.optimizer)
+
+    def _gradients(self) -> Iterator[Tensor]:
+        """Views of the one tensor, in the parameters' shapes and order."""
+        parts = self.flat.split([p.numel() for p in self.parameters])
+        return (part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True))
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        predicted: Tensor = self.module(*inputs)
+        return predicted
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a micro-batch's loss, of which the step takes the mean."""
+        (loss / self.parts).backward()  # type: ignore[no-untyped-call]
+        self.done += 1
+        if self.is_gradient_accumulation_boundary() and self.workers > 1:
+            torch.distributed.all_reduce(self.flat)
+            self.flat /= self.workers
+
+    def is_gradient_accumulation_boundary(self) -> bool:
+        """Whether the micro-batch that was last is the last one of its step."""
+        return self.done % self.parts == 0
+
+    def step(self) -> None:
+        """After the last micro-batch of a step, change the weights."""
+        if self.is_gradient_accumulation_boundary():
+            self.optimizer.step()
+            self.lr_scheduler.step()
+            self.flat.zero_()
+
+    def zero_optimization_stage(self) -> int:
+        return 0
+
+    def fp16_enabled(self) -> bool:
+        return False
