@@ -88,7 +88,7 @@ class Manifest:
     fingerprint: str
     """Of the recipe and of every shard: which data this is."""
     recipe: dict[str, Any]
-    """All that decides the latents: see ``encodeconfig.recipe``."""
+    """All that decides the latents: see ``pipelines.dataset.config.recipe``."""
     corpus: dict[str, Any]
     """What it was made from: root, splits, ids to ignore, licence."""
     palette: Palette

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor
 
 from pipelines.training.config import TrainConfig
+from pipelines.training.optimizer import is_plain, make_optimizer, make_schedule
 from semflow import Velocity
 
 
@@ -30,27 +30,9 @@ def start_engine(cfg: TrainConfig, velocity: Velocity, workers: int) -> Any:
         velocity.unet.compile()
     if is_plain(cfg) and not torch.cuda.is_available():
         return PlainEngine(cfg, velocity, workers)
-    from pipelines.training import zero
+    from pipelines.training import zero  # here: it imports DeepSpeed
 
     return zero.start(cfg, velocity, workers)
-
-
-def is_plain(cfg: TrainConfig) -> bool:
-    """Whether weights, gradients and moments are whole on every worker, and clipping is ours."""
-    return cfg.effective_zero_stage == 0
-
-
-def make_optimizer(cfg: TrainConfig, parameters: Any) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, cfg.lr, cfg.betas, cfg.eps, cfg.weight_decay, fused=True)
-
-
-def make_schedule(cfg: TrainConfig, optimizer: torch.optim.Optimizer) -> Any:
-    return get_scheduler(
-        "constant_with_warmup" if cfg.schedule == "constant" else cfg.schedule,
-        optimizer,
-        num_warmup_steps=cfg.warmup_steps,
-        num_training_steps=cfg.steps,
-    )
 
 
 class PlainEngine:
@@ -73,7 +55,7 @@ class PlainEngine:
 
     def _gradients(self) -> Iterator[Tensor]:
         """Views of the one tensor, in the parameters' shapes and order."""
-        parts = self.flat.split([p.numel() for p in self.parameters])
+        parts = torch.split(self.flat, [p.numel() for p in self.parameters])
         return (part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True))
 
     def __call__(self, *inputs: Tensor) -> Tensor:

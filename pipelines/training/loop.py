@@ -30,10 +30,11 @@ from pipelines import config
 from pipelines.dataset.latents import read_manifest
 from pipelines.training import checkpoint, partition, validate
 from pipelines.training.config import TrainConfig
-from pipelines.training.engine import is_plain, start_engine
+from pipelines.training.engine import start_engine
 from pipelines.training.feed import STEP, Feed, Order, fed_order
 from pipelines.training.initial import build_velocity, preconditioning
 from pipelines.training.model import MODEL, make_model
+from pipelines.training.optimizer import is_plain
 from pipelines.training.watch import Ended, Watch
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder
 from semflow.flow.objective import Loss

@@ -12,7 +12,7 @@ from deepspeed.accelerator import get_accelerator
 from torch.utils.cpp_extension import _get_build_directory
 
 from pipelines.training.config import TrainConfig
-from pipelines.training.engine import is_plain, make_optimizer, make_schedule
+from pipelines.training.optimizer import is_plain, make_optimizer, make_schedule
 from semflow import Velocity
 
 BUCKET = 5 * 10**7

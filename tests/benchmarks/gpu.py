@@ -31,8 +31,9 @@ from diffusers import AutoencoderKL
 from pipelines.config import RayOptions
 from pipelines.inference.predictors import ModelOptions, prepared
 from pipelines.training.config import TrainConfig
-from pipelines.training.engine import is_plain, start_engine
+from pipelines.training.engine import start_engine
 from pipelines.training.initial import build_velocity
+from pipelines.training.optimizer import is_plain
 from semflow import RectifiedFlow, SemFlow, Solver, make_palette
 from semflow.networks.autoencoder import DiffusersAutoencoder
 from semflow.networks.base import Autoencoder
