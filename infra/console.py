@@ -27,7 +27,6 @@ _SHOWN = ("ServeReplica", "ServeController", "ProxyActor")
 _LOGGERS = {
     "alembic": logging.WARNING,
     "ray._private.authentication": logging.ERROR,  # warns that a cluster of one's own is protected
-    "ray.data": logging.WARNING,
     "ray.data._internal.progress": logging.ERROR,  # warns that its bars are off; ours are on
 }
 _NATIVE = (b"has constructor arguments in the object store",)

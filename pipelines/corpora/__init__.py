@@ -3,7 +3,8 @@
 corpus.py    what a corpus is: where things are, what the values of its masks mean
 known.py     the corpora that people have: Cityscapes, ADE20K, COCO-Stuff, ... as values
 classes/     their class names and ids; also what a class file of your own looks like
-listing.py   corpus -> listing, by its kind:
+pair.py      what a reader yields
+listing.py   corpus -> listing, by its kind, with the readers in readers/:
 files.py       folders of files, by two patterns
 index.py       a CSV, JSONL or Parquet index of pairs
 tars.py        WebDataset shards

@@ -121,13 +121,11 @@ def staffed(options: Options, gpus: float) -> Options:
     return chosen
 
 
-def actor_stage(
-    rows: ray.data.Dataset, actors: Actors, kind: type | None = None, *arguments: Any
-) -> ray.data.Dataset:
-    """Run rows, one a call, through actors that hold a model: ``actors``' own kind, or another."""
+def actor_stage(rows: ray.data.Dataset, actors: Actors) -> ray.data.Dataset:
+    """Run rows, one a call, through actors that hold a model."""
     return rows.map_batches(
-        kind or actors.kind,
-        fn_constructor_args=arguments if kind else actors.arguments,
+        actors.kind,
+        fn_constructor_args=actors.arguments,
         batch_size=1,
         compute=actors.strategy(),
         num_cpus=ACTOR_CPUS,

@@ -8,6 +8,7 @@ processes, and more processes than cores, would take a third of them (docs/refer
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -52,8 +53,9 @@ def _apart(job: ShardedJob, numbers: ray.data.Dataset, decode: _Decode) -> ray.d
     # One task a shard, which hands on its blocks as they are ready. A block is one row to Ray, so
     # that no batch of a model, as a GPU wants one, is filled up with the next shard's rows.
     blocks = numbers.map_batches(_Packed(decode), batch_size=1)
+    actors = replace(job.model, kind=_Compute, arguments=(job.model,))
     # Order is what makes a bundle of the last stage exactly one shard.
-    return raydata.actor_stage(blocks, job.model, _Compute, job.model).map_batches(
+    return raydata.actor_stage(blocks, actors).map_batches(
         _WritePacked(job),
         batch_size=-(-job.inputs_per_shard // job.inputs_per_block),
         num_cpus=WRITE_CPUS,

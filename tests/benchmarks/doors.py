@@ -11,6 +11,7 @@ seconds of all its processes.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -22,8 +23,6 @@ from pathlib import Path
 
 import tyro
 
-DOORS = ("pause",)
-
 
 @dataclass(frozen=True)
 class Args:
@@ -32,11 +31,10 @@ class Args:
     output: str = "out/doors"
 
 
-def run(home: str, without: str, gpus: int) -> None:
+def run(home: str, pause: bool, gpus: int) -> None:
     """One job, in this process."""
     import ray
 
-    from infra import tracking
     from pipelines.config import RayOptions
     from pipelines.inference.predictors import ModelOptions
     from pipelines.label import label
@@ -44,12 +42,11 @@ def run(home: str, without: str, gpus: int) -> None:
     from pipelines.sharding import doors, raydata
     from tests.benchmarks.measure import cpu_seconds
 
-    if without:
-        setattr(doors, without, lambda *_: None)
+    if not pause:
+        doors.pause = lambda _: None
     ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False,
              log_to_driver=False)  # fmt: skip
     raydata.init(None)
-    tracking.EXPERIMENT = "doors"
     before, output = cpu_seconds(), Path(home, "labels")
     started = time.perf_counter()
     label(
@@ -74,20 +71,22 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
         for gpus in (0, 1):
-            for without in ("", *DOORS):
+            for pause in (True, False):
                 job = [sys.executable, "-m", __spec__.name, "--run", str(home)]
-                command = [*job, without, str(gpus)]
-                done = subprocess.run(command, capture_output=True, text=True)
+                command = [*job, str(int(pause)), str(gpus)]
+                environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
+                done = subprocess.run(command, capture_output=True, text=True,
+                                      env=os.environ | environment)  # fmt: skip
                 lines = done.stdout.splitlines()
                 if done.returncode:
                     sys.exit(done.stderr[-3000:])
                 rate = next(float(x.split(",")[1].split()[0]) for x in lines if "images/s; a" in x)
                 cpu = json.loads(lines[-1])["cpu"]
-                name = f"{'GPU' if gpus else 'CPU'}, {'without ' + without if without else 'all'}"
+                name = f"{'GPU' if gpus else 'CPU'}, {'with' if pause else 'without'} the pause"
                 found.setdefault(name, []).append((rate, cpu))
                 print(f"{name:24} {rate:8.1f} images/s  {cpu:7.1f} s of CPU", flush=True)
     for gpus in ("CPU", "GPU"):
-        base = statistics.median(rate for rate, _ in found[f"{gpus}, all"])
+        base = statistics.median(rate for rate, _ in found[f"{gpus}, with the pause"])
         for name, runs in found.items():
             if name.startswith(gpus):
                 rate = statistics.median(rate for rate, _ in runs)
@@ -100,6 +99,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
-        run(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        run(sys.argv[2], bool(int(sys.argv[3])), int(sys.argv[4]))
     else:
         main()
