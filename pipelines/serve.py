@@ -26,7 +26,7 @@ from pipelines import config
 from pipelines.config import UserError
 from pipelines.inference.settings import read_defaults, read_model_index
 from pipelines.serving import config as serveconfig
-from pipelines.serving import service
+from pipelines.serving import front, service
 from pipelines.serving.config import ServeConfig, ServiceConfig
 from pipelines.sharding import raydata
 from semflow import Palette
@@ -34,6 +34,10 @@ from semflow import Palette
 NAME = "semflow"
 SPARE_REQUESTS = 16
 """That Serve hands to a full replica, so that it can say so itself, and answer /health."""
+
+HEALTH_S = 15.0
+"""How often a replica is asked how it is, and how long it may take to say so: Serve starts it again
+after three times of silence."""
 
 
 def build(cfg: ServiceConfig) -> Application:
@@ -53,6 +57,8 @@ def build(cfg: ServiceConfig) -> Application:
         max_ongoing_requests=cfg.max_requests + SPARE_REQUESTS,
         max_queued_requests=cfg.max_requests,
         logging_config={"enable_access_log": cfg.access_log},
+        health_check_period_s=HEALTH_S,
+        health_check_timeout_s=HEALTH_S,
     )
     return sized.bind(cfg)
 
@@ -98,6 +104,7 @@ def main() -> None:
     cfg = config.absolute_paths(cfg, "model", "settings")
     check_port(cfg.host, cfg.port)
     application, stopped = build(cfg), threading.Event()
+    front.use()
     raydata.init(cfg.ray.address)
     where = start(application, cfg)
     print(f"{cfg.model} is served at {where} (stop it with Ctrl-C)", flush=True)

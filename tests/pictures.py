@@ -80,3 +80,16 @@ def hostile() -> dict[str, bytes]:
         "program.png": encoded(image, "EPS"),
         "wide.tif": encoded((ids / 3).astype(np.float32), "TIFF"),
     }
+
+
+def padded(size: int) -> bytes:
+    """A JPEG with so many bytes of nothing before its header, which Pillow passes one by one."""
+    jpeg = encoded(scene(0)[0], "JPEG")
+    return jpeg[:20] + bytes(size) + jpeg[20:]  # behind its first segment
+
+
+def many_scans(count: int, side: int = 2000) -> bytes:
+    """A progressive JPEG of one colour, whose last scan comes so many times: 20 bytes each."""
+    jpeg = encoded(np.full((side, side), 99, np.uint8), "JPEG", progressive=True)
+    last = jpeg.rindex(b"\xff\xda")
+    return jpeg[:last] + jpeg[last:-2] * count + jpeg[-2:]

@@ -13,8 +13,26 @@ parts.py     a place in a listing -> bytes
 truth.py     a place in a listing -> class ids
 """
 
-from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
-from pipelines.corpora.listing import Listing, list_pairs
-from pipelines.corpora.pair import Bad
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
+    from pipelines.corpora.listing import Listing, list_pairs
+    from pipelines.corpora.pair import Bad
 
 __all__ = ["MASKS", "PHOTOS", "Bad", "Corpus", "Listing", "list_pairs"]
+
+_HOMES = {
+    "corpus": ("MASKS", "PHOTOS", "Corpus"),
+    "listing": ("Listing", "list_pairs"),
+    "pair": ("Bad",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What is asked for, when it is: to decode pictures takes neither torch nor Arrow."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.corpora.pixels import BadInput, Pixels, open_image
-from semflow.masks.palette import IGNORE
 
+IGNORE = 255
+"""semflow's own, as a test says: to import that takes torch, which decoding pictures does not."""
 SINGLE = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 

@@ -53,6 +53,9 @@ class ServiceConfig:
     again (503)."""
     body_timeout_s: float = 30.0
     """How long a body may take to arrive."""
+    allow_host: tuple[str, ...] = ()
+    """Names under which the service is asked, beside its addresses and localhost: others may be a
+    web page's, made to mean this machine. *.example.org are all below it, * is any."""
     access_log: bool = False
     """A line in the log for each request."""
     ray: RayOptions = field(default_factory=RayOptions)

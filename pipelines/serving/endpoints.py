@@ -5,13 +5,17 @@ Every error is ``{"error": "..."}``, a sentence that says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
-from pipelines.serving.uploads import Refused
+from pipelines.serving.guard import NOSNIFF, Guard
+from pipelines.serving.refused import Refused
 
 LARGEST_SEED = 2**53 - 1
 """Whole in JSON, and in a browser's numbers."""
@@ -57,7 +61,9 @@ async def _no_such(request: Request, error: HTTPException) -> JSONResponse:
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
-        {"error": "the service failed at this request, which its log explains; others go on"}, 500
+        {"error": "the service failed at this request, which its log explains; others go on"},
+        500,
+        NOSNIFF,  # here no guard sees the answer
     )
 
 
@@ -65,12 +71,14 @@ def wants_json(request: Request) -> bool:
     return "application/json" in request.headers.get("accept", "").lower()
 
 
-def application() -> FastAPI:
-    """An application without endpoints."""
+def application(hosts: Sequence[str] = ()) -> FastAPI:
+    """An application without endpoints, which has the names ``hosts`` beside the loopback's."""
     return FastAPI(
         title="SemFlow",
         docs_url=None,  # their pages load from other hosts
         redoc_url=None,
+        openapi_url=None,
+        middleware=[Middleware(Guard, hosts)],
         exception_handlers={
             Refused: _refused,
             RequestValidationError: _invalid,

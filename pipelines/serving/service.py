@@ -1,7 +1,8 @@
 """A replica of the service: one model, two directions, batches formed from concurrent requests.
 
-The endpoints are a FastAPI application that Ray Serve runs. Pictures are decoded and encoded on
-threads beside the model; the model computes one batch at a time, of either direction.
+The endpoints are a FastAPI application that Ray Serve runs. Pictures are decoded and encoded in
+processes beside it, which can be ended; the model has a thread of its own, where it computes one
+batch at a time, of either direction.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +21,9 @@ import numpy as np
 import torch
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from PIL import Image
 from ray import serve
 
 from pipelines import config
-from pipelines.corpora import pixels
 from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
 from pipelines.inference.predictors import Predictor, Segmenter, Synthesizer, load_model
@@ -30,9 +31,11 @@ from pipelines.inference.products import rows_of
 from pipelines.inference.settings import model_fingerprint, read_defaults, read_model_index
 from pipelines.serving import endpoints, uploads
 from pipelines.serving.config import ServiceConfig
+from pipelines.serving.decoding import jobs, pictures
+from pipelines.serving.decoding.forms import Upload
+from pipelines.serving.decoding.workers import Decoders
 from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
-from pipelines.serving.room import Room
-from pipelines.serving.uploads import Refused
+from pipelines.serving.refused import Refused
 from pipelines.sharding.job import Row
 from semflow import Palette
 
@@ -40,16 +43,32 @@ PAGE = Path(__file__).with_name("serve.html")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src blob: data:; connect-src 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
 }
+STUCK_S, STUCK_TIMES = 60.0, 20
+"""Least seconds after which a batch is given up, and how many times what its rows took alone."""
 
 
 class Device:
-    """What both directions compute on, one batch at a time."""
+    """What both directions compute on, one batch at a time, in a thread of its own."""
 
     def __init__(self) -> None:
         self.lock, self.free = asyncio.Lock(), asyncio.Event()
+        self.thread = ThreadPoolExecutor(1, "model")  # the loop's own are for whoever needs one
+        self.patience = STUCK_S
+        """Seconds after which a batch is taken for one that never ends."""
+        self.since: float | None = None
+        """When the batch that is computed began."""
         self.free.set()
+
+    def check(self) -> None:
+        """See that what is computed may still end.
+
+        Raises:
+            RuntimeError: when it has taken longer than ever anything should.
+        """
+        taken = 0.0 if self.since is None else time.monotonic() - self.since
+        if taken > self.patience:
+            raise RuntimeError(f"the model has computed one batch for {taken:.0f} seconds")
 
 
 class Direction:
@@ -57,7 +76,7 @@ class Direction:
 
     def __init__(self, predictor: Predictor, device: Device, cfg: ServiceConfig) -> None:
         """Batch for ``predictor``; whoever holds the lock of ``device`` computes."""
-        self.predictor, self.device = predictor, device
+        self.predictor, self.device, self.max_batch = predictor, device, cfg.max_batch
         self.rows = self.batches = 0
         self._batched = serve.batch(
             max_batch_size=cfg.max_batch, batch_wait_timeout_s=cfg.batch_wait_s
@@ -75,9 +94,12 @@ class Direction:
         columns["error"] = [""] * len(rows)
         async with self.device.lock:
             self.device.free.clear()
+            self.device.since = time.monotonic()
             try:
-                result = await asyncio.to_thread(self._predict, columns)
+                loop = asyncio.get_running_loop()
+                result = await loop.run_in_executor(self.device.thread, self._predict, columns)
             finally:
+                self.device.since = None
                 self.device.free.set()
             self.rows, self.batches = self.rows + len(rows), self.batches + 1
         return rows_of(result)
@@ -88,7 +110,10 @@ class Direction:
 
     def warm(self, row: Row) -> None:
         """Compute once, so that the first request does not wait for what only that takes."""
+        start = time.monotonic()
         self._predict({key: [value] for key, value in row.items()} | {"error": [""]})
+        taken = STUCK_TIMES * self.max_batch * (time.monotonic() - start)
+        self.device.patience = max(self.device.patience, taken)
 
     def counts(self) -> dict[str, int]:
         return {"rows": self.rows, "batches": self.batches}
@@ -105,6 +130,7 @@ class Service:
         """
         self.cfg = cfg
         cores = os.cpu_count() or 1
+        self.decoders = Decoders(cores, cfg.max_pixels, cfg.max_bytes)  # they start meanwhile
         torch.set_num_threads(cfg.threads or max(1, cores // cfg.replicas))
         index = read_model_index(cfg.model)
         self.palette = Palette.from_json(index["palette"])
@@ -117,18 +143,19 @@ class Service:
         )
         perturbation = cfg.perturbation.over(self.defaults.perturbation)
         perturbation.check(self.palette)
-        loaded, device = load_model(cfg.model, cfg.options), Device()
+        loaded, self.device = load_model(cfg.model, cfg.options), Device()
         window = cfg.window or self.defaults.window
-        self.segmenter = Direction(Segmenter(loaded, cfg.options, solvers[0], window), device, cfg)
+        self.segmenter = Direction(
+            Segmenter(loaded, cfg.options, solvers[0], window), self.device, cfg
+        )
         self.synthesizer = Direction(
-            Synthesizer(loaded, cfg.options, solvers[1], perturbation), device, cfg
+            Synthesizer(loaded, cfg.options, solvers[1], perturbation), self.device, cfg
         )
         size = self.defaults.height, self.defaults.width
         self.segmenter.warm({"pixels": np.zeros((*size, 3), np.uint8)})
         self.synthesizer.warm({"ids": np.zeros(size, np.uint8), "seed": 0})
         self.busy = 0
-        self.pictures = asyncio.Semaphore(cores)  # decoded or encoded at once
-        self.room = Room(2 * cfg.max_pixels)
+        self.colours = self.palette.png_palette()
         self.about: dict[str, Any] = {
             "classes": [
                 {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
@@ -159,6 +186,10 @@ class Service:
 
     async def health(self) -> Response:
         """That this replica answers, and what it has computed since it started."""
+        try:
+            await self.check_health()
+        except RuntimeError as error:
+            raise Refused(503, f"{error}: it is about to be started again") from error
         directions = {"segment": self.segmenter, "synthesize": self.synthesizer}
         counts = {name: direction.counts() for name, direction in directions.items()}
         return JSONResponse({"ready": True, "busy": self.busy, **counts})
@@ -166,30 +197,28 @@ class Service:
     async def segment(self, request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
         """A photo to its mask: an index PNG of the photo's size, or JSON with more."""
         as_json = wants_json(request)
-        async with self.place(), AsyncExitStack() as room:
-            data = await self.file(request, uploads.PHOTO_KINDS)
-            count = await asyncio.to_thread(uploads.check_photo, data, self.cfg.max_pixels)
-            await room.enter_async_context(self.room.take(count))
-            async with self.pictures:
-                photo, row = await asyncio.to_thread(self.decode_photo, data)
-            size = (photo.shape[1], photo.shape[0])
+        limit, run = self.cfg.max_pixels, self.decoders.run
+        async with self.place():
+            upload: Upload | None = await self.upload(request, pictures.PHOTO_KINDS)
+            info, small = await run(jobs.photo, upload, limit, self.size)
+            size = info["width"], info["height"]
             opacity = query.overlay if as_json else 0.0
-            if not opacity:  # it may be large, and a batch may have to be waited for
-                del photo
-                await room.aclose()
-            answer = await self.segmenter.compute(row)
-            async with self.pictures:
-                mask = await asyncio.to_thread(self.mask_png, answer["ids"], size)
-                if not as_json:
-                    headers = {"Mean-Margin": f"{answer['margin']:.4f}"}
-                    return Response(mask, media_type="image/png", headers=headers)
-                result = self.described(answer, size) | {"mask": as_text(mask)}
-                if query.confidence:
-                    margins = await asyncio.to_thread(pixels.png, answer["confidence"])
-                    result["confidence"] = as_text(margins)
-                if opacity:
-                    picture = await asyncio.to_thread(overlay_png, photo, mask, opacity)
-                    result["overlay"] = as_text(picture)
+            if not opacity:  # its file may be large, and a batch may have to be waited for
+                upload = None
+            answer = await self.segmenter.compute({"pixels": self.array(small, 3)})
+            _, mask = await run(jobs.index_png, answer["ids"], size, self.colours)
+            if not as_json:
+                headers = {"Mean-Margin": f"{answer['margin']:.4f}"}
+                return Response(mask, media_type="image/png", headers=headers)
+            result = self.described(answer, size) | {"mask": as_text(mask)}
+            if query.confidence:
+                _, margins = await run(jobs.picture_png, answer["confidence"])
+                result["confidence"] = as_text(margins)
+            if opacity:
+                _, over = await run(
+                    jobs.overlay_png, upload, limit, answer["ids"], self.colours, opacity
+                )
+                result["overlay"] = as_text(over)
         return JSONResponse(result)
 
     async def synthesize(
@@ -201,16 +230,16 @@ class Service:
                 400, f"samples={query.samples}: at most {self.cfg.max_samples} in one request"
             )
         async with self.place():
-            data = await self.file(request, uploads.MASK_KINDS)
-            count = await asyncio.to_thread(uploads.check_mask, data, self.cfg.max_pixels)
-            async with self.room.take(count), self.pictures:
-                ids = await asyncio.to_thread(self.decode_mask, data)
+            upload = await self.upload(request, pictures.MASK_KINDS)
+            _, data = await self.decoders.run(
+                jobs.mask, upload, self.cfg.max_pixels, self.size, self.labels
+            )
+            ids = self.array(data)
             seeds = [query.seed + number for number in range(query.samples)]
             rows = await asyncio.gather(
                 *(self.synthesizer.compute({"ids": ids, "seed": seed}) for seed in seeds)
             )
-            async with self.pictures:
-                images = [await asyncio.to_thread(pixels.png, row["pixels"]) for row in rows]
+            images = [(await self.decoders.run(jobs.picture_png, row["pixels"]))[1] for row in rows]
         if len(images) == 1 and not wants_json(request):
             return Response(images[0], media_type="image/png", headers={"Seed": str(seeds[0])})
         pairs = zip(seeds, images, strict=True)
@@ -222,9 +251,24 @@ class Service:
             }
         )
 
+    async def check_health(self) -> None:
+        """What Serve asks now and then, in the loop that answers requests.
+
+        Serve starts a replica again which does not answer this, as where the loop hangs, or where
+        it raises.
+
+        Raises:
+            RuntimeError: when the model hangs.
+        """
+        self.device.check()
+
+    def __del__(self) -> None:
+        if decoders := getattr(self, "decoders", None):  # there may have been no model
+            decoders.close()
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve asks for when this object is made."""
-        web = endpoints.application()
+        web = endpoints.application(self.cfg.allow_host)
         for method, path, endpoint in (
             ("GET", "/", self.page),
             ("GET", "/model", self.model),
@@ -250,24 +294,19 @@ class Service:
         finally:
             self.busy -= 1
 
-    async def file(self, request: Request, kinds: tuple[str, ...]) -> bytes:
-        return await uploads.read_file(
+    async def upload(self, request: Request, kinds: tuple[str, ...]) -> Upload:
+        return await uploads.read_upload(
             request, kinds, max_bytes=self.cfg.max_bytes, timeout_s=self.cfg.body_timeout_s
         )
 
-    def decode_photo(self, data: bytes) -> tuple[Pixels, Row]:
-        """A photo as it is, and as a row for the model."""
-        photo = uploads.read_photo(data, self.cfg.max_pixels)
-        small = pixels.resize_photo(photo, self.defaults.width, self.defaults.height)
-        return photo, {"pixels": small}
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that the model sees."""
+        return self.defaults.width, self.defaults.height
 
-    def decode_mask(self, data: bytes) -> Pixels:
-        """A mask at the model's size."""
-        ids = uploads.read_mask(data, self.labels, self.cfg.max_pixels)
-        return pixels.resize_ids(ids, self.defaults.width, self.defaults.height)
-
-    def mask_png(self, ids: Pixels, size: tuple[int, int]) -> bytes:
-        return pixels.png(pixels.resize_ids(ids, *size), self.palette.png_palette())
+    def array(self, data: bytes, *channels: int) -> Pixels:
+        """What a decoder made at the model's size: uint8 ``[H, W, *channels]``."""
+        return np.frombuffer(data, np.uint8).reshape(self.size[::-1] + channels).copy()
 
     def described(self, answer: Row, size: tuple[int, int]) -> dict[str, Any]:
         """A segmentation in figures; shares are those of the model's pixels, as label.py's are."""
@@ -284,12 +323,6 @@ class Service:
 
 def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def overlay_png(photo: Pixels, mask: bytes, opacity: float) -> bytes:
-    """The photo with its coloured mask over it."""
-    colours = pixels.open_image(mask).convert("RGB")
-    return pixels.png(np.asarray(Image.blend(Image.fromarray(photo), colours, opacity)))
 
 
 deployment = serve.deployment(name="model")(serve.ingress()(Service))

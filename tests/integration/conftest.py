@@ -57,8 +57,10 @@ def proxy(s3):
 def ray_session(tmp_path_factory, proxy):
     import ray
 
+    from pipelines.serving import front
     from pipelines.sharding import raydata
 
+    front.use()
     home = tmp_path_factory.mktemp("home")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"

@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.inference.predictors import ModelOptions, Segmenter, Synthesizer
 from pipelines.serving.config import ServeConfig
 from semflow import SemFlow
-from tests.pictures import bomb, encoded, scene
+from tests.pictures import bomb, encoded, many_scans, padded, scene
 
 MAX_BYTES, MAX_REQUESTS = 200_000, 120
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -241,6 +241,52 @@ def test_stalled_clients_are_let_go_and_no_more_are_held_than_there_is_room_for(
         assert "try again" in full.json()["error"]
         assert all(b" 408 " in client.recv(4000).split(b"\r\n")[0] for client in stalled)
     assert post(f"{service}/segment", PHOTO).status_code == 200
+
+
+def form(charset, field=b""):
+    parts = [b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + field,
+             b'--x\r\nContent-Disposition: form-data; name="b"; filename="b"\r\n\r\n' + PHOTO,
+             b"--x--\r\n"]  # fmt: skip
+    return b"\r\n".join(parts), f"multipart/form-data; boundary=x{charset}"
+
+
+def test_beside_attacks_requests_are_answered_and_nothing_stays(service):
+    many = many_scans(5000)
+    assert len(many) < MAX_BYTES
+    attacks = {
+        "punycode": (*form("; charset=punycode", b"a" * 150_000), 415),
+        "charset": (*form("; charset=nonsense"), 415),
+        "field": (*form("", b"a" * 150_000), 400),
+        "padding": (padded(190_000), "image/jpeg", 200),
+        "row": (bomb(1, 90_000), "image/png", 413),
+        "scans": (many, "image/jpeg", 413),  # by its pixels here: decoders are tested alone
+    }
+    with ThreadPoolExecutor(60) as pool:
+        sent = {
+            name: [pool.submit(post, f"{service}/segment", data, kind) for _ in range(8)]
+            for name, (data, kind, _) in attacks.items()
+        }
+        for _ in range(5):
+            assert post(f"{service}/segment", PHOTO).status_code == 200
+    for name, (_, _, status) in attacks.items():
+        assert {one.result().status_code for one in sent[name]} == {status}, name
+    assert health(service)["busy"] == 0
+
+
+def test_pages_of_others_are_not_answered_and_every_answer_has_one_type(service):
+    for path in ("", "model", "health", "none", "-/routes"):  # the last is the proxy's own
+        answer = requests.get(f"{service}/{path}", timeout=60)
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+    for headers, status in (
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": service}, 200),
+    ):
+        headers["Content-Type"] = "image/png"
+        answer = requests.post(f"{service}/segment", PHOTO, headers=headers, timeout=60)
+        assert answer.status_code == status, headers
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_what_cannot_be_served_is_said_before_anything_starts(model, tmp_path):

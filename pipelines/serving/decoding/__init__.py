@@ -1,0 +1,1 @@
+"""Pictures of strangers, decoded and encoded in processes that can be ended."""
