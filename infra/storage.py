@@ -165,7 +165,20 @@ def remove_partials(uri: str) -> None:
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """What a JSON file says.
+
+    Raises:
+        ValueError: when it was cut or changed, naming it.
+    """
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{uri} ({len(data)} bytes) is no whole JSON: it was cut or changed after it was "
+            f"written ({type(error).__name__}: {error}). Copy it again from where it came, or "
+            "remove it and run again the job that writes it"
+        ) from error
 
 
 def write_json(uri: str, data: Any) -> None:
@@ -213,10 +226,24 @@ def _is_text(path: str) -> bool:
 
 
 def below(uri: str, folder: str) -> str | None:
-    """The path from ``folder`` to ``uri``, "" for itself; None where it is not in it."""
-    one, other = (os.path.realpath(local_path(u)) if is_local(u) else u for u in (uri, folder))
-    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    """The path from ``folder`` to ``uri``, "" for itself; None where it is not in it.
+
+    Local ones by where links lead; of others ``..`` and doubled slashes are resolved.
+    """
+    one, other = (_real(u).rstrip("/") + "/" for u in (uri, folder))
     return one.removeprefix(other).rstrip("/") if one.startswith(other) else None
+
+
+def _real(uri: str) -> str:
+    if is_local(uri):
+        return os.path.realpath(local_path(uri))
+    scheme, _, path = uri.partition("://")
+    return f"{'s3' if scheme == 's3a' else scheme}://{os.path.normpath(path)}"
+
+
+def move(uri: str, to: str) -> None:
+    """Give a local folder or file another name."""
+    os.replace(local_path(uri), local_path(to))
 
 
 def remove(uri: str) -> None:

@@ -7,6 +7,7 @@ environment (``AWS_*``, ``MLFLOW_TRACKING_URI``).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -124,7 +125,38 @@ def exit_on_error(main: Callable[[], None]) -> None:
     console.quieten()
     try:
         main()
-    except (UserError, FileNotFoundError, ValueError) as error:
-        if os.environ.get("SEMFLOW_TRACEBACK"):
+    except Exception as error:
+        told = in_words(error)
+        if told is None or os.environ.get("SEMFLOW_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {told}")
+
+
+DISK = {
+    errno.ENOSPC: "there is no space left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "it can only be read",
+    errno.EACCES: "this user may not write or read there",
+    errno.EPERM: "this user may not write or read there",
+}
+
+
+def in_words(error: BaseException) -> str | None:
+    """What the user can do about an error, in a sentence; None where it is a fault of ours.
+
+    A disk that is full or closed is found wherever it was met: Ray hands a worker's error on as
+    the cause of its own.
+    """
+    seen: list[BaseException] = []
+    inner: BaseException | None = error
+    while inner is not None and inner not in seen:
+        seen.append(inner)
+        if isinstance(inner, OSError) and inner.errno in DISK:
+            place = inner.filename or "the output or a temporary folder"
+            return (
+                f"{DISK[inner.errno]}: {place}. What was finished is kept; make room or give "
+                "another place, and the same command goes on"
+            )
+        cause = getattr(inner, "cause", None)
+        inner = cause if isinstance(cause, BaseException) else inner.__cause__ or inner.__context__
+    return str(error) if isinstance(error, UserError | FileNotFoundError | ValueError) else None

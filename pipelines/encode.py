@@ -39,7 +39,7 @@ from pipelines.dataset.latents import (
     read_manifest,
     write_manifest,
 )
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, raydata, runner
 from pipelines.sharding.job import ShardedJob
 from pipelines.sharding.threads import threads_for
 from semflow import Palette, load_autoencoder
@@ -59,10 +59,10 @@ def encode(cfg: EncodeConfig) -> Manifest:
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
-    runner.keep_apart(cfg.output, cfg.corpus.root)
+    claim.not_in_place_of(cfg.output, cfg.corpus.root)
     listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
     note = {"palette": [cfg.palette, palette.to_json()]}
-    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
+    claim.start(cfg.output, fingerprint, cfg, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
     cfg = replace(cfg, actors=actors, threads=threads)
     jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
@@ -99,7 +99,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
 
 def _palette(cfg: EncodeConfig) -> Palette:
     """The palette of the work that is there, if any: another machine may round otherwise."""
-    kind, there = runner.noted(cfg.output).get("palette", (None, None))
+    kind, there = claim.noted(cfg.output).get("palette", (None, None))
     if kind == cfg.palette and not cfg.overwrite:
         old = Palette.from_json(there)
         if old.names == cfg.corpus.classes:

@@ -22,11 +22,14 @@ from semflow.flow.symmflow import FLOWS
 from semflow.masks.decoding import check_window, decode
 from semflow.masks.palette import IGNORE, Palette
 from semflow.masks.perturb import Perturbation
+from semflow.networks import trusted
 from semflow.networks.autoencoder import DiffusersAutoencoder, load_autoencoder
 from semflow.networks.base import Autoencoder
 from semflow.networks.velocity import Velocity
 
 FORMAT = 1
+MOST_SIDE = 2**15
+"""Pixels: more than any photo has, and few enough for memory."""
 INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
 
 
@@ -63,6 +66,9 @@ class Defaults:
 
     def __post_init__(self) -> None:
         check_window(self.window)
+        for side in (self.height, self.width):
+            if not isinstance(side, int) or not 1 <= side <= MOST_SIDE:
+                raise ValueError(f"a picture's sides lie in 1..{MOST_SIDE} pixels, not {side!r}")
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Defaults:
@@ -215,7 +221,7 @@ class SemFlow(nn.Module):
         for file in folder.glob(f"{AUTOENCODER}/*.*"):  # another kind's would be taken for it
             file.unlink()
         self.autoencoder.save(folder / AUTOENCODER)
-        index = self.index()
+        index = self.index() | {"weights": trusted.digests(folder)}
         (folder / CARD).write_text(model_card(index))
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
 
@@ -243,23 +249,31 @@ class SemFlow(nn.Module):
         """Read a folder that :meth:`save` wrote, in evaluation mode.
 
         Raises:
-            ValueError: when the folder is no SemFlow model, or a later version's.
+            ValueError: when the folder is no SemFlow model, a later version's, damaged, or not to
+                be trusted (:mod:`semflow.networks.trusted`).
         """
         path = Path(folder) / INDEX
         if not path.is_file():
             raise ValueError(f"{folder} is no SemFlow model: it has no {INDEX}")
-        index = json.loads(path.read_text())
+        index = trusted.read_json(path)
         if index.get("_class_name") != "SemFlow" or index.get("format") != FORMAT:
             raise ValueError(
                 f"{path} is a {index.get('_class_name')} of format {index.get('format')}; "
                 f"this version reads SemFlow, format {FORMAT}"
             )
+        trusted.check_digests(folder, index.get("weights"))
+        try:
+            palette, defaults = (
+                Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+            )  # fmt: skip
+            path_, provenance = FLOWS[index.get("flow", "semflow")](), dict(index["provenance"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not as SemFlow writes it ({type(error).__name__}: {error}): it was "
+                "changed by hand or damaged; copy the model's folder again"
+            ) from error
         model = cls(
-            Velocity.load(folder),
-            load_autoencoder(Path(folder) / AUTOENCODER),
-            Palette.from_json(index["palette"]),
-            Defaults.from_json(index["defaults"]),
-            index["provenance"],
-            FLOWS[index.get("flow", "semflow")](),  # early folders do not say
-        )
+            Velocity.load(folder), load_autoencoder(Path(folder) / AUTOENCODER), palette, defaults,
+            provenance, path_,
+        )  # fmt: skip
         return model.eval().requires_grad_(False)

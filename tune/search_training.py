@@ -33,7 +33,7 @@ from pipelines.dataset.latents import read_manifest
 from pipelines.evaluation.scores import compare
 from pipelines.pages.page import publish
 from pipelines.presets import TRAIN
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, raydata
 from pipelines.train import resources, train
 from pipelines.training.config import TrainConfig
 from pipelines.training.model import MODEL
@@ -80,7 +80,7 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
     what = {k: v for k, v in config.to_dict(cfg).items()
             if k not in ("hours", "overwrite", "output", "data", "concurrent")}  # fmt: skip
     fingerprint = config.fingerprint(["search-training", manifest.fingerprint, what])
-    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite)
+    claim.start(cfg.output, fingerprint, cfg)
     takes = resources(common)
     print(
         f"{cfg.trials} trials, {cfg.concurrent} at once, each of {common.workers} workers with "
@@ -90,6 +90,7 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
     with tracking.run("search-training", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         trials = run_trials(cfg, common, dimensions, run)
+        claim.stands(cfg.output)
         own = space.current(common, dimensions)
         result = conclude(cfg, common, trials, own) | {
             "fingerprint": fingerprint, "log": [one.key for one in dimensions if one.log],

@@ -14,7 +14,7 @@ import pyarrow as pa
 from infra import storage, tracking
 from pipelines import config
 from pipelines.dataset.latents import parquet_bytes
-from pipelines.sharding import runner
+from pipelines.sharding import claim, runner
 from pipelines.sharding.job import Row, ShardedJob
 from pipelines.sharding.threads import side_by_side
 
@@ -41,7 +41,7 @@ def find_inputs(folder: str, suffixes: Sequence[str], output: str) -> dict[str, 
         FileNotFoundError: when there is no such folder.
         ValueError: when there is no such file, or the folder lies in the output.
     """
-    runner.keep_apart(output, folder)
+    claim.not_in_place_of(output, folder)
     found = storage.find(folder, suffixes)
     if inside := storage.below(output, folder):
         found = {path: n for path, n in found.items() if not path.startswith(f"{inside}/")}
@@ -104,7 +104,7 @@ def produce(
         ValueError: when the output holds other work, or an input changed after it was used.
         TooManyBad: when too many inputs cannot be used.
     """
-    runner.start(job.output, job.fingerprint, overwrite=cfg.overwrite)
+    claim.start(job.output, job.fingerprint, cfg)
     location = storage.join(job.output, summary)
     plan = runner.prepare(job, TABLE, inputs())
     if storage.exists(location) and (done := storage.read_json(location))["inputs"] == plan.inputs:

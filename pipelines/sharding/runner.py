@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from infra import storage
 from pipelines.config import UserError
-from pipelines.sharding import plan
+from pipelines.sharding import claim, plan
 from pipelines.sharding.job import Row, ShardedJob
-from pipelines.sharding.plan import PROGRESS, Plan
+from pipelines.sharding.plan import Plan
 from pipelines.sharding.stages import execute
 
 
@@ -40,48 +40,6 @@ class Done(NamedTuple):
 
 class TooManyBad(UserError):
     """More than the allowed share of the inputs cannot be used."""
-
-
-def noted(job_output: str) -> Row:
-    """What was noted when a job claimed this output; nothing if none did."""
-    location = _claim_uri(job_output)
-    return dict(storage.read_json(location)) if storage.exists(location) else {}
-
-
-def _claim_uri(job_output: str) -> str:
-    return storage.join(job_output, PROGRESS, "plan.json")
-
-
-def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | None = None) -> None:
-    """Claim an output folder for a job, or go on with its own unfinished work.
-
-    ``note`` is kept for :func:`noted`.
-
-    Raises:
-        ValueError: when the folder holds the work of a job with another fingerprint.
-    """
-    if overwrite:
-        storage.remove(job_output)
-    elif before := noted(job_output).get("fingerprint"):
-        if before != fingerprint:
-            raise ValueError(
-                f"{job_output} holds the work of another configuration or other inputs "
-                f"(fingerprint {before[:12]}, this one has {fingerprint[:12]}). Choose another "
-                "output, or give --overwrite to remove it and start afresh"
-            )
-        return
-    storage.write_json(_claim_uri(job_output), {"fingerprint": fingerprint} | (note or {}))
-
-
-def keep_apart(output: str, inputs: str) -> None:
-    """Refuse an output that has the inputs in it: ``--overwrite`` would remove them.
-
-    Raises:
-        ValueError: in that case.
-    """
-    if storage.below(inputs, output) is not None:
-        raise ValueError(f"the output {output} would be in place of its inputs, {inputs}, or around"
-                         " them: choose another one")  # fmt: skip
 
 
 def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
@@ -156,6 +114,8 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
             for record in execute(job, planned, part, skip=records.keys()):
                 records[record["shard"]] = still_bad(record)
                 note(records[record["shard"]])
+                claim.stands(job.output)
+        claim.stands(job.output)
         fresh, seconds = bar.n - bar.initial, float(bar.format_dict["elapsed"])
     return Done([records[name] for name in names], fresh, seconds)
 
