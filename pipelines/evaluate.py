@@ -164,8 +164,10 @@ def main() -> None:
     raydata.init(cfg.ray.address)
     result = evaluate(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in report.headline(result).items()))
-    for name, reason in result["image_metrics"]["unavailable"].items():
-        print(f"{name:28} unavailable: {reason}")
+    if left_out := result["image_metrics"]["unavailable"]:
+        fetch = any("--metrics.download" in reason for reason in left_out.values())
+        print(f"left out: {', '.join(left_out)}; the report says why"
+              + fetch * ", and --metrics.download fetches what they need, once")  # fmt: skip
     print(f"the report: {storage.join(cfg.output, 'report.html')}")
 
 

@@ -147,7 +147,7 @@ class Worker:
         if last:
             self.step = checkpoint.load(last, self.engine, self.pieces, self.ema)
             if self.rank == 0:
-                say(f"resumed at step {self.step}, {self.world} workers")
+                say(f"resumed at step {self.step}, {self.world} worker{'s' * (self.world > 1)}")
 
     def steps(self) -> Iterator[tuple[int, list[Part]]]:
         """The steps that are left, each with this worker's micro-batches."""

@@ -94,7 +94,7 @@ def disturbed_and_not(data: str, home: Path, steps: int) -> Found:
         command(data, home / "undisturbed", steps), check=True, env=os.environ | environment,
         capture_output=True,
     )  # fmt: skip
-    resumed = re.findall(r"resumed at step (\d+), (\d+) workers", log.read_text())
+    resumed = re.findall(r"resumed at step (\d+), (\d+) workers?", log.read_text())
     return Found(
         logged(home / "elastic", "loss"), logged(home / "undisturbed", "loss"),
         list(dict.fromkeys((int(step), int(workers)) for step, workers in resumed)),
