@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -89,8 +90,25 @@ def absolute(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """``uri`` and parts below it, with single slashes."""
+    """``uri`` and parts below it, with single slashes: the one way from a name to a place.
+
+    Names come from listings, tables, tars and manifests, which others wrote.
+
+    Raises:
+        ValueError: when a part leads out of ``uri``.
+    """
+    if outside := next((part for part in parts if leads_out(part)), None):
+        raise ValueError(f"the name {outside!r} leads out of {uri}")
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name of something below a folder is none: as it stands, as a server would decode
+    it, or with the separators of Windows."""
+    if ".." not in name and "%" not in name and "\\" not in name and "\0" not in name:
+        return False  # a million names are looked at
+    decoded = unquote(unquote(name)).replace("\\", "/")
+    return "\0" in decoded or ".." in decoded.split("/")
 
 
 def exists(uri: str) -> bool:
@@ -201,6 +219,13 @@ def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
     """
     fs, root = filesystem(uri)
     files = fs.find(root, detail=True)
+    inside = root.rstrip("/") + "/"
+    strange = [p for p in files if not p.startswith(inside) or leads_out(p.removeprefix(inside))]
+    for path in (p for p in strange if p != root):
+        del files[path]
+    if strange and strange != [root]:
+        say(f"warning: {len(strange)} names in the listing of {uri} lead out of it and are left "
+            f"out, {strange[0]!r} for one", error=True)  # fmt: skip
     if not files and not fs.exists(root):
         raise FileNotFoundError(f"there is nothing at {uri}")
     wanted = None if suffixes is None else {suffix.lower() for suffix in suffixes}
