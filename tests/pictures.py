@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semflow import Palette
+
 CLASSES = ("sky", "road", "tree")
+PALETTE = Palette(
+    ((36, 62, 187), (125, 140, 1), (222, 180, 195)), CLASSES, ignore_colour=(128, 128, 128)
+)
+"""As one machine found ``sphere``'s: another finds others, and what a random model makes of them
+would differ, too."""
 
 
 def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:

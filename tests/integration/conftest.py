@@ -10,7 +10,7 @@ import pytest
 from pipelines.corpora import Corpus
 from pipelines.dataset.config import EncodeConfig
 from tests.faults import FaultyProxy
-from tests.pictures import CLASSES, write_good
+from tests.pictures import CLASSES, PALETTE, write_good
 
 
 def encode_config(root: Path, output: Path, **options: object) -> EncodeConfig:
@@ -95,7 +95,7 @@ def model(tmp_path_factory) -> Path:
     """A small model with random weights: products need a model, not a good one."""
     import torch
 
-    from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+    from semflow import SemFlow, Solver, load_autoencoder, make_velocity
     from semflow.masks.classmap import ClassMap
     from semflow.sampler import Defaults
 
@@ -106,7 +106,6 @@ def model(tmp_path_factory) -> Path:
         class_map=ClassMap(classes=3, ignore_ids=(9, 255)),
     )  # fmt: skip
     SemFlow(
-        make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
-        make_palette("sphere", CLASSES), defaults,
+        make_velocity("tiny", 48), load_autoencoder("space-to-depth"), PALETTE, defaults,
     ).save(folder)  # fmt: skip
     return folder

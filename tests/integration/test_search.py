@@ -16,9 +16,9 @@ from pipelines.evaluation.scores import Scored
 from pipelines.inference import settings
 from pipelines.label import label
 from pipelines.labelling.config import LabelConfig
-from semflow import SemFlow, Solver, load_autoencoder, make_palette, make_velocity
+from semflow import SemFlow, Solver, load_autoencoder, make_velocity
 from semflow.sampler import Defaults
-from tests.pictures import CLASSES, encoded, scene
+from tests.pictures import PALETTE, encoded, scene
 from tune.search_solver import search
 from tune.solver.config import SearchSolverConfig
 
@@ -33,8 +33,7 @@ def flow(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("flow")
     SemFlow(
-        make_velocity("tiny", 48), load_autoencoder("space-to-depth"),
-        make_palette("sphere", CLASSES),
+        make_velocity("tiny", 48), load_autoencoder("space-to-depth"), PALETTE,
         Defaults(height=32, width=48, segment=Solver(steps=1), synthesize=Solver(steps=1)),
         {"dataset": "test"},
     ).save(folder)  # fmt: skip
@@ -172,7 +171,7 @@ def done(trials: Path):
 def test_a_search_stops_at_its_budget_and_goes_on_with_a_larger_one(
     searched, flow, latents, tmp_path
 ):
-    cfg = config(flow, latents, tmp_path, direction="segment", nfe=24 * 25.0)
+    cfg = config(flow, latents, tmp_path, direction="segment", nfe=24 * 6.0)
     few = search(cfg)
     assert few["not_tried"] or sum(not trial["whole"] for trial in few["trials"])
     spent = sum(trial["nfe"] * trial["samples"] for trial in few["trials"])
