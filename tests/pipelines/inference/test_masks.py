@@ -1,10 +1,7 @@
 """Mask files that are handed to a model: what is taken for what, and what is refused."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
@@ -14,7 +11,7 @@ from pipelines.inference.masks import mask_reader
 from semflow import make_palette
 from semflow.masks.classmap import ClassMap
 from semflow.sampler import Defaults
-from tests.pictures import encoded
+from tests.pictures import encoded, scene
 
 
 def known(name):
@@ -63,7 +60,7 @@ def test_ade20k_s_own_masks_are_not_taken_for_numbers_without_a_word():
     assert mask_reader(palette, defaults, "classes").read(wall).tolist() == [[1, 1, 2]]
 
 
-def test_masks_that_are_pictures_are_a_corpus_s(tmp_path):
+def test_masks_that_are_pictures_are_a_corpus_s():
     palette = make_palette("sphere", 2)
     class_map = ClassMap(classes=2, colours=("000000", "ff0000"))
     defaults = Defaults(height=8, width=8, class_map=class_map)
@@ -75,9 +72,8 @@ def test_masks_that_are_pictures_are_a_corpus_s(tmp_path):
 
 def test_a_broken_file_is_broken_whatever_it_would_be():
     palette, defaults = known("cityscapes")
-    buffer = io.BytesIO()
-    Image.fromarray(each_class(19)).save(buffer, "PNG")
-    for data, reason in ((b"", "is empty"), (buffer.getvalue()[:50], "not a whole image")):
+    cut = encoded(scene(0)[1])[:60]
+    for data, reason in ((b"", "is empty"), (cut, "not a whole image")):
         for masks_are in (None, "classes", "corpus"):
             with pytest.raises(BadInput, match=reason):
                 mask_reader(palette, defaults, masks_are).read(data)
