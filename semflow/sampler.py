@@ -19,8 +19,9 @@ from semflow.card import model_card
 from semflow.flow.path import RectifiedFlow
 from semflow.flow.solvers import Solution, Solver, integrate
 from semflow.flow.symmflow import FLOWS
+from semflow.masks.classmap import ClassMap
 from semflow.masks.decoding import check_window, decode
-from semflow.masks.palette import IGNORE, Palette
+from semflow.masks.palette import Palette
 from semflow.masks.perturb import Perturbation
 from semflow.networks import trusted
 from semflow.networks.autoencoder import DiffusersAutoencoder, load_autoencoder
@@ -58,8 +59,9 @@ class Defaults:
     segment: Solver = field(default_factory=Solver)
     synthesize: Solver = field(default_factory=Solver)
     perturbation: Perturbation = field(default_factory=Perturbation)
-    ignore_ids: tuple[int, ...] = (IGNORE,)
-    """Ids that mask files of this model's corpus give to no class; tensors have 255 for them."""
+    class_map: ClassMap | None = None
+    """What the values of its corpus's own mask files mean, where that is known. Folders of earlier
+    versions do not say: their ``ignore_ids`` are values without the ids that they belong to."""
     window: int = 1
     """Pixels a side over which class probabilities are averaged when a picture is read as a mask
     (:mod:`semflow.masks.decoding`); 1 takes the nearest anchor, as the paper does."""
@@ -70,15 +72,20 @@ class Defaults:
             if not isinstance(side, int) or not 1 <= side <= MOST_SIDE:
                 raise ValueError(f"a picture's sides lie in 1..{MOST_SIDE} pixels, not {side!r}")
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON data, for :meth:`from_json`."""
+        return asdict(self) | {"class_map": self.class_map and self.class_map.to_json()}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Defaults:
+        class_map = data.get("class_map")
         return cls(
             height=data["height"],
             width=data["width"],
             segment=Solver(**data["segment"]),
             synthesize=Solver(**data["synthesize"]),
             perturbation=Perturbation(**data["perturbation"]),
-            ignore_ids=tuple(data.get("ignore_ids", (IGNORE,))),
+            class_map=class_map and ClassMap.from_json(class_map),
             window=data.get("window", 1),
         )
 
@@ -106,11 +113,15 @@ class SemFlow(nn.Module):
             path: what the field was trained on; None is SemFlow's, straight from image to mask.
 
         Raises:
-            ValueError: when the perturbation could change a label with this palette, or the size
-                does not divide by the autoencoder's factor.
+            ValueError: when the perturbation could change a label with this palette, the size does
+                not divide by the autoencoder's factor, or the class map has other classes.
         """
         super().__init__()
         defaults.perturbation.check(palette)
+        if defaults.class_map and defaults.class_map.classes != len(palette):
+            raise ValueError(
+                f"a class map of {defaults.class_map.classes} classes for {len(palette)} anchors"
+            )
         autoencoder.latent_size(defaults.height, defaults.width)
         self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
         self.defaults, self.provenance = defaults, provenance or {}
@@ -239,7 +250,7 @@ class SemFlow(nn.Module):
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
             "preconditioned": self.velocity.preconditioning is not None,
-            "defaults": asdict(self.defaults),
+            "defaults": self.defaults.to_json(),
             "palette": self.palette.to_json(),
             "provenance": self.provenance,
         }

@@ -63,7 +63,10 @@ class Corpus:
         values = self.ids or range(len(self.classes))
         clash = [i for i in self.ignore_ids if i in values]
         if clash:
-            raise ValueError(f"ids {clash} are classes and are to be ignored")
+            raise ValueError(
+                f"ids {clash} are classes and are to be ignored: --corpus.ignore-ids lists the "
+                "values of no class, and says that there are none if nothing follows it"
+            )
 
     def folder(self, split: str) -> str:
         """What ``{split}`` stands for."""

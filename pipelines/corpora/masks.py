@@ -1,4 +1,4 @@
-"""Mask files to class ids: uint8 ``[H, W]``, 0..C-1, ignored pixels as 255."""
+"""Mask files to class numbers: uint8 ``[H, W]``, 0..K-1, ignored pixels as 255."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.corpora.pixels import BadInput, Pixels, open_image
-from semflow.masks.palette import IGNORE
+from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues, UnknownValues
 
 SINGLE = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelMap:
-    """What the values of a corpus's mask files mean."""
-
-    classes: int
-    ids: tuple[int, ...] = ()
-    """Value of each class; empty where class c has value c."""
-    colours: tuple[str, ...] = ()
-    """RRGGBB of each class, for masks that are pictures; several joined by +."""
-    ignore_ids: tuple[int, ...] = (IGNORE,)
-    ignore_rest: bool = False
-    """Whether any other value is ignored too; else it makes a mask unusable."""
+class LabelMap(ClassMap):
+    """A class map that reads mask files."""
 
     def read(self, data: bytes) -> Pixels:
         """A mask file as class ids. Palette and 16-bit files are read by value.
@@ -67,40 +58,14 @@ class LabelMap:
             raise BadInput("the mask has no parts")
         return merged
 
-    def _of_values(self, values: np.ndarray) -> Pixels:
-        meanings = dict(zip(self.ids or range(self.classes), range(self.classes), strict=True))
-        meanings |= dict.fromkeys(self.ignore_ids, IGNORE)
-        ids, beyond = _translated(values, meanings)
-        if beyond and not self.ignore_rest:
-            allowed = f"0..{self.classes - 1}" if not self.ids else f"{len(self.ids)} given ids"
-            raise BadInput(
-                f"class ids {beyond[:8]} are beyond the {self.classes} classes "
-                f"({allowed}; ignored: {sorted(self.ignore_ids)})"
-            )
-        return ids
+    def _of_values(self, values: np.ndarray) -> ClassNumbers:
+        try:
+            return self.numbers(RawValues(values))
+        except UnknownValues as unknown:
+            raise BadInput(str(unknown)) from unknown
 
-    def _of_colours(self, values: np.ndarray) -> Pixels:
-        meanings = {
-            int(colour.strip("# "), 16): number
-            for number, several in enumerate(self.colours)
-            for colour in several.split("+")
-        }
-        ids, beyond = _translated(values, meanings)
-        if beyond and not self.ignore_rest:
-            wrong = [f"{value:06x}" for value in beyond[:8]]
-            raise BadInput(f"colours {wrong} belong to no class (--corpus.ignore-rest takes "
-                           "them as ignored)")  # fmt: skip
-        return ids
-
-
-def _translated(values: np.ndarray, meanings: Mapping[int, int]) -> tuple[Pixels, list[int]]:
-    """Values ``[H, W]`` as class ids, those without a meaning as ignored; and these, sorted."""
-    if values.dtype.itemsize <= 2:  # to sort a large mask takes forty times its memory
-        there, where = np.arange(2 ** (8 * values.dtype.itemsize)), values
-    else:
-        there, where = np.unique(values, return_inverse=True)
-    table = np.array([meanings.get(int(value), -1) for value in there], np.int16)
-    found = table[where].reshape(values.shape)
-    unknown = found < 0
-    found[unknown] = IGNORE
-    return found.astype(np.uint8), np.unique(values[unknown]).tolist()
+    def _of_colours(self, values: np.ndarray) -> ClassNumbers:
+        try:
+            return self.numbers_of_colours(RawValues(values))
+        except UnknownValues as unknown:
+            raise BadInput(f"{unknown} (--corpus.ignore-rest takes them as ignored)") from unknown

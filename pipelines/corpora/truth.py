@@ -1,6 +1,8 @@
-"""A corpus's true masks as class ids."""
+"""A corpus's true masks as class numbers."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from pipelines.corpora import parts
 from pipelines.corpora.corpus import Corpus
@@ -8,8 +10,13 @@ from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
 
 
+@lru_cache(maxsize=16)
 def label_map(corpus: Corpus) -> LabelMap:
-    """What the values of the corpus's mask files mean."""
+    """What the values of the corpus's mask files mean.
+
+    Raises:
+        ValueError: when one would be of two classes, or of one and of none.
+    """
     return LabelMap(
         classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
         ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,

@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 
 from infra import storage
+from semflow.masks.classmap import ClassMap
 from semflow.masks.palette import Palette
 
 FORMAT = 3
@@ -90,7 +91,7 @@ class Manifest:
     recipe: dict[str, Any]
     """All that decides the latents: see ``pipelines.dataset.config.recipe``."""
     corpus: dict[str, Any]
-    """What it was made from: root, splits, ids to ignore, licence."""
+    """What it was made from: root, splits, values of the masks, licence."""
     palette: Palette
     height: int
     width: int
@@ -101,6 +102,13 @@ class Manifest:
 
     def shard_uri(self, shard: Shard) -> str:
         return storage.join(self.uri, shard.path)
+
+    @property
+    def class_map(self) -> ClassMap | None:
+        """What the values of the corpus's mask files mean; None where a mask is several files."""
+        if "{part}" in self.corpus["masks"]:
+            return None
+        return ClassMap.from_json(self.recipe["labels"])
 
     @property
     def judged(self) -> str:

@@ -11,6 +11,7 @@ import base64
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,18 +24,19 @@ from ray import serve
 
 from pipelines import config
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
+from pipelines.inference.masks import MaskReader
 from pipelines.inference.predictors import Predictor, Segmenter, Synthesizer, load_model
 from pipelines.inference.products import rows_of
 from pipelines.inference.settings import model_fingerprint, read_defaults, read_model_index
 from pipelines.serving import endpoints, uploads
-from pipelines.serving.config import ServiceConfig
+from pipelines.serving.config import ServiceConfig, service_reader
 from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
 from pipelines.serving.room import Room
 from pipelines.serving.uploads import Refused
 from pipelines.sharding.job import Row
-from semflow import Palette
+from semflow import IGNORE, Palette
+from semflow.masks.given import MasksAre
 
 PAGE = Path(__file__).with_name("serve.html")
 HEADERS = {
@@ -109,8 +111,7 @@ class Service:
         index = read_model_index(cfg.model)
         self.palette = Palette.from_json(index["palette"])
         self.defaults = read_defaults(index, cfg.settings)
-        ignore_ids = self.defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
-        self.labels = LabelMap(classes=len(self.palette), ignore_ids=ignore_ids)
+        self.reader = service_reader(cfg, self.palette, self.defaults)
         solvers = (
             cfg.segment.over(self.defaults.segment),
             cfg.synthesize.over(self.defaults.synthesize),
@@ -136,7 +137,9 @@ class Service:
                     zip(self.palette.names, self.palette.colours, strict=True)
                 )
             ],
-            "ignore_ids": list(ignore_ids),
+            "no_class": IGNORE,
+            "masks_are": cfg.masks_are,
+            "class_map": self.reader.given.corpus and self.reader.given.corpus.to_json(),
             "width": self.defaults.width,
             "height": self.defaults.height,
             "fingerprint": model_fingerprint(index),
@@ -201,10 +204,13 @@ class Service:
                 400, f"samples={query.samples}: at most {self.cfg.max_samples} in one request"
             )
         async with self.place():
+            reader = self.reader_for(query.masks_are)
             data = await self.file(request, uploads.MASK_KINDS)
-            count = await asyncio.to_thread(uploads.check_mask, data, self.cfg.max_pixels)
+            count = await asyncio.to_thread(
+                uploads.check_mask, data, self.cfg.max_pixels, colours=reader.takes_colours
+            )
             async with self.room.take(count), self.pictures:
-                ids = await asyncio.to_thread(self.decode_mask, data)
+                ids = await asyncio.to_thread(self.decode_mask, data, reader)
             seeds = [query.seed + number for number in range(query.samples)]
             rows = await asyncio.gather(
                 *(self.synthesizer.compute({"ids": ids, "seed": seed}) for seed in seeds)
@@ -261,9 +267,23 @@ class Service:
         small = pixels.resize_photo(photo, self.defaults.width, self.defaults.height)
         return photo, {"pixels": small}
 
-    def decode_mask(self, data: bytes) -> Pixels:
+    def reader_for(self, masks_are: MasksAre | None) -> MaskReader:
+        """The reader of a mask of which a request says what it is, or nothing.
+
+        Raises:
+            Refused: 400 for a corpus's values that the model does not know.
+        """
+        if masks_are is None:
+            return self.reader
+        try:
+            given = replace(self.reader.given, masks_are=masks_are)
+        except ValueError as error:
+            raise Refused(400, str(error)) from error
+        return replace(self.reader, given=given)
+
+    def decode_mask(self, data: bytes, reader: MaskReader) -> Pixels:
         """A mask at the model's size."""
-        ids = uploads.read_mask(data, self.labels, self.cfg.max_pixels)
+        ids = uploads.read_mask(data, reader, self.cfg.max_pixels)
         return pixels.resize_ids(ids, self.defaults.width, self.defaults.height)
 
     def mask_png(self, ids: Pixels, size: tuple[int, int]) -> bytes:

@@ -18,8 +18,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import SINGLE, LabelMap
+from pipelines.corpora.masks import SINGLE
 from pipelines.corpora.pixels import BadInput, Pixels
+from pipelines.inference.masks import MaskReader
+from semflow.masks.classmap import ClassNumbers
 
 PHOTO_KINDS = ("PNG", "JPEG", "WEBP")
 MASK_KINDS = ("PNG",)
@@ -117,16 +119,16 @@ def read_photo(data: bytes, max_pixels: int) -> Pixels:
         raise Refused(400, f"the photo cannot be used: {error}") from error
 
 
-def read_mask(data: bytes, labels: LabelMap, max_pixels: int) -> Pixels:
-    """A mask file as class ids uint8 ``[H, W]``, as ``labels`` reads it.
+def read_mask(data: bytes, reader: MaskReader, max_pixels: int) -> ClassNumbers:
+    """A mask file as class numbers uint8 ``[H, W]``, 255 for no class, as ``reader`` reads it.
 
     Raises:
-        Refused: as :func:`check_mask`; 400 also for one that is truncated or broken, and for values
-            that are no class.
+        Refused: as :func:`check_mask`; 400 also for one that is truncated or broken, for values
+            that are not taken, and for what could mean two things.
     """
-    check_mask(data, max_pixels)
+    check_mask(data, max_pixels, colours=reader.takes_colours)
     try:
-        return labels.read(data)
+        return reader.read(data)
     except BadInput as error:
         raise Refused(400, f"the mask cannot be used: {error}") from error
 
@@ -141,14 +143,19 @@ def check_photo(data: bytes, max_pixels: int) -> int:
     return _check_header(data, PHOTO_KINDS, max_pixels)[0]
 
 
-def check_mask(data: bytes, max_pixels: int) -> int:
+def check_mask(data: bytes, max_pixels: int, *, colours: bool = False) -> int:
     """Pixels of a mask by its header, before one is decoded.
 
+    Args:
+        data: the file.
+        max_pixels: that it may have.
+        colours: whether a picture with colours may be one.
+
     Raises:
-        Refused: as :func:`check_photo`, and 400 for a picture with colours.
+        Refused: as :func:`check_photo`, and 400 for a picture with colours that may be none.
     """
     count, mode = _check_header(data, MASK_KINDS, max_pixels)
-    if mode not in SINGLE:
+    if mode not in (*SINGLE, *(("RGB", "RGBA") if colours else ())):
         raise Refused(
             400,
             f"the mask has mode {mode}, where one channel of class ids is expected: send an index "

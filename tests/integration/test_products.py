@@ -217,7 +217,7 @@ def images(ray_session, model, tmp_path_factory):
     (masks / "colours.png").write_bytes(encoded(scene(0)[0]))
     cfg = SynthesizeConfig(
         model=str(model), masks=str(masks), output=str(output), samples=3, images_per_shard=4,
-        max_bad_share=0.3,
+        max_bad_share=0.3, masks_are="corpus",
     )  # fmt: skip
     return cfg, masks, synthesize(cfg)
 

@@ -40,7 +40,7 @@ def test_a_good_pair_comes_as_it_is():
         (encoded(IMAGE), b"", "empty"),
         (encoded(IMAGE), encoded(IDS)[:60], "not a whole image"),
         (encoded(IMAGE), encoded(IDS[:40]), "sizes differ: the photo is 64x48, its mask 64x40"),
-        (encoded(IMAGE), encoded(IDS + 2), r"class ids \[3, 4\] are beyond the 3 classes"),
+        (encoded(IMAGE), encoded(IDS + 2), r"values \[3, 4\] are beyond the 3 classes"),
         (encoded(IMAGE), encoded(IMAGE), "mode RGB with 3 channels"),
     ],
     ids=[

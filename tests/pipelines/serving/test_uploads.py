@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.corpora.masks import LabelMap
+from pipelines.inference.masks import MaskReader
 from pipelines.serving import uploads
 from pipelines.serving.config import of_arguments
 from pipelines.serving.uploads import Refused
+from semflow import make_palette
+from semflow.masks.classmap import ClassMap
+from semflow.masks.given import GivenMasks
 from tests.pictures import bomb, encoded, scene
 
 
@@ -72,7 +75,10 @@ def test_what_is_no_photo_is_refused(data, status):
 
 
 def test_masks_are_channels_of_class_ids():
-    labels, ids = LabelMap(classes=3, ignore_ids=(9, 255)), scene(0)[1].copy()
+    given = GivenMasks(
+        classes=3, corpus=ClassMap(classes=3, ignore_ids=(9, 255)), masks_are="corpus"
+    )
+    labels, ids = MaskReader(make_palette("sphere", 3), given), scene(0)[1].copy()
     ids[0] = 9
     expected = np.where(ids == 9, 255, ids)
     index = Image.fromarray(ids)
