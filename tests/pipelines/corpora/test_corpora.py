@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from pipelines.corpora import Bad, Corpus, list_pairs
@@ -59,3 +61,15 @@ def test_product_names_drop_the_suffix_unless_two_would_be_alike():
     assert unique_names(["a.jpg", "b/c.png", "b/c.jpg"]) == ["a", "b/c.png", "b/c.jpg"]
     odd = ["a.jpg", "a.jpg.png", "a.png"]
     assert unique_names(odd) == odd
+
+
+def test_linked_folders_are_read_and_copies_in_hidden_ones_are_not(tmp_path):
+    write_good(tmp_path / "corpus", "train", 2)
+    write_good(tmp_path / "disk2", "train", 1, start=7)
+    for kind in ("images", "masks"):
+        (tmp_path / f"corpus/{kind}/train/more").symlink_to(tmp_path / f"disk2/{kind}/train")
+        shown = tmp_path / f"corpus/{kind}/train"
+        shutil.copytree(shown, shown / ".ipynb_checkpoints", symlinks=True)
+    pairs, bad = list_pairs(Corpus(root=str(tmp_path / "corpus")), "train")
+    assert pairs["id"].to_pylist() == ["0000", "0001", "more/0007"]
+    assert not bad
