@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.corpora import colours
+
 PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MASKS = (".png", ".bmp", ".tif", ".tiff")
 
@@ -42,7 +44,11 @@ class Corpus:
     ids: tuple[int, ...] = ()
     """Value in the mask files of each class, where that is not its number."""
     colours: tuple[str, ...] = ()
-    """For masks that are pictures: the colour of each class as RRGGBB; several joined by +."""
+    """For masks that are pictures: the colour of each class as RRGGBB or R,G,B; several joined by
+    +. Masks of any kind are read by the colours that they show, indexed ones too; with --corpus.ids
+    beside them, those of one channel by their values."""
+    ignore_colours: tuple[str, ...] = ()
+    """Colours of pixels that are not trained on and not scored: a void, a border."""
     ignore_ids: tuple[int, ...] = (255,)
     """Values of pixels that are not trained on and not scored."""
     ignore_rest: bool = False
@@ -60,6 +66,7 @@ class Corpus:
         for what, given in (("ids", self.ids), ("colours", self.colours)):
             if given and self.classes and len(given) != len(self.classes):
                 raise ValueError(f"{len(given)} {what} for {len(self.classes)} classes")
+        colours.check(self.colours, self.ignore_colours)
         values = self.ids or range(len(self.classes))
         clash = [i for i in self.ignore_ids if i in values]
         if clash:

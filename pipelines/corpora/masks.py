@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.corpora import colours
 from pipelines.corpora.pixels import BadInput, Pixels, open_image
+from pipelines.corpora.stored import SINGLE as SINGLE
+from pipelines.corpora.stored import open_stored
 from semflow.masks.palette import IGNORE
-
-SINGLE = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,21 +26,26 @@ class LabelMap:
     ignore_ids: tuple[int, ...] = (IGNORE,)
     ignore_rest: bool = False
     """Whether any other value is ignored too; else it makes a mask unusable."""
+    ignore_colours: tuple[str, ...] = ()
 
     def read(self, data: bytes) -> Pixels:
-        """A mask file as class ids. Palette and 16-bit files are read by value.
+        """A mask file as class ids.
+
+        With colours, a picture of any kind is read by the colours that it shows; with ids beside
+        them, one of a single channel is read by its values. Without colours, palette, 16-bit and
+        low-bit files are read by what they store.
 
         Raises:
             BadInput: when it cannot be read, holds colours where values are expected, or a value
                 that means nothing.
         """
-        image = open_image(data)
-        if image.mode in SINGLE:
-            values = np.asarray(image)
-            return self._of_values(values.view(np.uint8) if values.dtype == bool else values)
-        if self.colours and image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
-            return self._of_colours(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2])
+        stored = open_stored(data)
+        values = stored.values()
+        if self.colours and (values is None or not self.ids):
+            return self._of_colours(colours.of_picture(stored.image))
+        if values is not None:
+            return self._of_values(values)
+        image = stored.image
         raise BadInput(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
             "of class ids is expected (--corpus.colours reads masks that are pictures)"
@@ -80,16 +86,15 @@ class LabelMap:
         return ids
 
     def _of_colours(self, values: np.ndarray) -> Pixels:
-        meanings = {
-            int(colour.strip("# "), 16): number
-            for number, several in enumerate(self.colours)
-            for colour in several.split("+")
-        }
+        meanings = {value: number for number, value in colours.numbers_of(self.colours)}
+        meanings |= {colours.number_of(colour): IGNORE for colour in self.ignore_colours}
         ids, beyond = _translated(values, meanings)
         if beyond and not self.ignore_rest:
             wrong = [f"{value:06x}" for value in beyond[:8]]
-            raise BadInput(f"colours {wrong} belong to no class (--corpus.ignore-rest takes "
-                           "them as ignored)")  # fmt: skip
+            raise BadInput(
+                f"colours {wrong} belong to no class (--corpus.ignore-colours names some to "
+                "ignore, --corpus.ignore-rest ignores all others)"
+            )
         return ids
 
 
