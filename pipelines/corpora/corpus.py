@@ -39,8 +39,8 @@ class Corpus:
     classes: tuple[str, ...] = ()
     """Class names; class c is the c-th."""
     class_file: str = ""
-    """Instead: a file of them, a path or the name of a known corpus. Lines of 'name' or of 'id
-    name', or JSON {name: id}."""
+    """Instead: a file of them, a path or the name of a known corpus: lines of 'name' or 'id name',
+    CSV with a header, labelmap.txt, JSON of ids, COCO's categories (docs/reference/corpora.md)."""
     ids: tuple[int, ...] = ()
     """Value in the mask files of each class, where that is not its number."""
     colours: tuple[str, ...] = ()

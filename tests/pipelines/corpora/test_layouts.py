@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.corpora import Corpus, list_pairs
-from pipelines.corpora.classes import parse, with_classes
+from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
 from pipelines.dataset.config import EncodeConfig
 from pipelines.dataset.encoder import Decode
@@ -207,22 +207,3 @@ def test_masks_that_are_pictures(tmp_path):
     strict = Corpus(classes=("road", "car"), colours=("804080", "400080+c00000"))
     with pytest.raises(AssertionError, match="010203"):
         read(strict, tmp_path, "train")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["7 road\n26 traffic light\n", "7: road\n26: traffic light", '{"road": 7, "traffic light": 26}',
-     "# ids\n7,road\n26,traffic light\n"],
-)  # fmt: skip
-def test_class_files(text):
-    assert parse(text, "x") == (("road", "traffic light"), (7, 26))
-    assert parse("road\ntraffic light\n", "x") == (("road", "traffic light"), (0, 1))
-
-
-def test_class_files_that_cannot_be():
-    with pytest.raises(ValueError, match="there twice"):
-        parse("1 a\n1 b\n", "x")
-    with pytest.raises(ValueError, match="1 classes"):
-        parse("a\n", "x")
-    with pytest.raises(ValueError, match="name the classes"):
-        with_classes(Corpus())
