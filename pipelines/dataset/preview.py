@@ -140,7 +140,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
 def _send(
     cfg: PreviewConfig, encoder: Encoder, listings: dict[str, Listing]
 ) -> Iterator[Shown | Bad]:
-    for split, (table, _) in listings.items():
+    for split, (table, _, _) in listings.items():
         # Two views of eight are the first two of the eight: a later one changes no earlier one.
         decode = Decode(cfg, min(cfg.views_of(split), 2))
         count = min(cfg.pairs, table.num_rows)

@@ -12,7 +12,7 @@ def test_pairs_are_sorted_and_lonely_files_are_named(tmp_path):
     (tmp_path / "images/train/0001.png").unlink()
     (tmp_path / "masks/train/0002.png").unlink()
     (tmp_path / "images/train/.hidden.png").write_bytes(b"")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs["id"].to_pylist() == ["0000"]
     assert bad == [
         Bad(f"{tmp_path}/images/train/0002.png", "an image without a mask"),
@@ -27,7 +27,7 @@ def test_pairs_are_sorted_and_lonely_files_are_named(tmp_path):
 def test_odd_characters_in_names(tmp_path, name):
     image, ids = scene(0)
     write_pair(tmp_path, "train", f"deep/{name}", encoded(image), encoded(ids), "png")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs["id"].to_pylist() == [f"deep/{name}"]
     assert not bad
     from infra import storage
@@ -38,7 +38,7 @@ def test_odd_characters_in_names(tmp_path, name):
 def test_two_photos_of_one_name_are_not_both_used(tmp_path):
     write_good(tmp_path, "train", 1)
     (tmp_path / "images/train/0000.jpg").write_bytes(b"x")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs.num_rows == 1
     assert "a second file of the name '0000'" in bad[0].reason
 
@@ -70,6 +70,6 @@ def test_linked_folders_are_read_and_copies_in_hidden_ones_are_not(tmp_path):
         (tmp_path / f"corpus/{kind}/train/more").symlink_to(tmp_path / f"disk2/{kind}/train")
         shown = tmp_path / f"corpus/{kind}/train"
         shutil.copytree(shown, shown / ".ipynb_checkpoints", symlinks=True)
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path / "corpus")), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path / "corpus")), "train")
     assert pairs["id"].to_pylist() == ["0000", "0001", "more/0007"]
     assert not bad

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +35,6 @@ def values(*rows):
 def read(corpus, root, split):
     """What the encode sees: ``{id: class ids of the first column}``, and what is bad."""
     corpus = with_classes(corpus)
-    from dataclasses import replace
-
     cfg = EncodeConfig(corpus=replace(corpus, root=str(root)), height=8, width=8)
     listing = list_pairs(cfg.corpus, split)
     decode = Decode(cfg, 1)
@@ -167,12 +166,76 @@ def test_webdataset(tmp_path):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-    from dataclasses import replace
-
     corpus = replace(KNOWN["webdataset"][1], classes=("a", "b"))
     seen, bad = read(corpus, tmp_path, "train")
     assert seen == {"train-000000/000": [0], "train-000001/000": [0, 1]}
     assert bad == ["an image without a mask"] * 2
+
+
+def write_tar(path, *members):
+    """Members ``(name, bytes)``, or ``(name, kind of link, where it leads)``."""
+    with tarfile.open(path, "w") as tar:
+        for name, *what in members:
+            info = tarfile.TarInfo(name)
+            if len(what) == 2:
+                info.type, info.linkname = what
+                tar.addfile(info)
+            else:
+                info.size = len(what[0])
+                tar.addfile(info, io.BytesIO(what[0]))
+
+
+def wds(**options):
+    return replace(KNOWN["webdataset"][1], classes=("a", "b"), **options)
+
+
+PHOTO, ZERO, ONE = encoded(IMAGE), encoded(values(0)), encoded(values(1))
+TARS = {
+    "dots in keys": (
+        [("cam.1.jpg", PHOTO), ("cam.1.seg.png", ONE), ("cam.2.jpg", PHOTO),
+         ("cam.2.seg.png", ZERO), ("22.05.JPEG", PHOTO), ("22.05.SEG.PNG", ONE)], {},
+        {"cam.1": [1], "cam.2": [0], "22.05": [1]}, []),
+    "folders with dots, and a leading ./": (
+        [("./v1.0/a.jpg", PHOTO), ("./v1.0/a.seg.png", ONE)], {}, {"./v1.0/a": [1]}, []),
+    "suffixes that end alike": (
+        [("a.png", PHOTO), ("a.seg.png", ONE), ("a.depth.png", ZERO), ("a.json", b"{}")], {},
+        {"a": [1]}, []),
+    "asked for as .png": (
+        [("a.b.jpg", PHOTO), ("a.b.png", ONE)], {"images": ".jpg", "masks": ".png"}, {"a.b": [1]},
+        []),
+    "a key there twice": (
+        [("a.jpg", PHOTO), ("a.seg.png", ONE), ("b.jpg", PHOTO), ("b.seg.png", ZERO),
+         ("a.jpg", PHOTO)], {}, {"b": [0]},
+        ["the key is there twice, and nothing says which photo and which mask are one sample"]),
+    "no partner": (
+        [("a.jpg", PHOTO), ("b.seg.png", ONE), ("c.d.jpg", PHOTO), ("e.jpg", PHOTO),
+         ("e.seg.png", ONE)], {}, {"e": [1]},
+        ["an image without a mask", "a mask without an image", "an image without a mask"]),
+    "hard and symbolic links": (
+        [("x/a.jpg", PHOTO), ("a.seg.png", ONE), ("x/b.jpg", tarfile.LNKTYPE, "x/a.jpg"),
+         ("x/b.seg.png", tarfile.SYMTYPE, "../a.seg.png"), ("a.jpg", tarfile.LNKTYPE, "x/a.jpg"),
+         ("x/a.seg.png", tarfile.SYMTYPE, "gone.png")], {}, {"x/b": [1], "a": [1]},
+        ["a link to x/gone.png, which is no file of the tar", "an image without a mask"]),
+    "hidden copies": (
+        [("a.jpg", PHOTO), ("a.seg.png", ONE), ("._a.jpg", b"x"), ("__MACOSX/a.jpg", b"x"),
+         (".thumbs/a.jpg", PHOTO)], {}, {"a": [1]}, []),
+}  # fmt: skip
+"""Kind -> members, options, what is read, and what is named."""
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_keys_of_webdataset(tmp_path, kind):
+    members, options, expected, named = TARS[kind]
+    write_tar(tmp_path / "train-0.tar", *members)
+    seen, bad = read(wds(**options), tmp_path, "train")
+    assert seen == {f"train-0/{key}": value for key, value in expected.items()}
+    assert bad == named
+
+
+def test_members_that_nobody_asks_for_are_counted_by_kind(tmp_path):
+    write_tar(tmp_path / "train-0.tar", *TARS["suffixes that end alike"][0], ("b.json", b"{}"))
+    (*left,) = list_pairs(replace(wds(), root=str(tmp_path)), "train").left
+    assert left == [(".json", 2, "train-0.tar: a.json"), (".png", 1, "train-0.tar: a.depth.png")]
 
 
 def test_hugging_face_parquet_and_saved_to_disk(tmp_path):
@@ -188,8 +251,6 @@ def test_hugging_face_parquet_and_saved_to_disk(tmp_path):
     with pa.ipc.new_stream(tmp_path / "train/data-00000-of-00001.arrow", table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
     put(tmp_path, "train/state.json", b"{}")
-    from dataclasses import replace
-
     for name, stem in (
         ("tables", "data/train-00000-of-00001"), ("hf-disk", "train/data-00000-of-00001"),
     ):  # fmt: skip
