@@ -250,13 +250,69 @@ def test_hugging_face_parquet_and_saved_to_disk(tmp_path):
     (tmp_path / "train").mkdir()
     with pa.ipc.new_stream(tmp_path / "train/data-00000-of-00001.arrow", table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
-    put(tmp_path, "train/state.json", b"{}")
+    hf_disk(tmp_path, "data-00000-of-00001.arrow")
     for name, stem in (
         ("tables", "data/train-00000-of-00001"), ("hf-disk", "train/data-00000-of-00001"),
     ):  # fmt: skip
         seen, bad = read(replace(KNOWN[name][1], classes=("a", "b")), tmp_path, "train")
         assert seen == {f"{stem}/00000{n}": c for n, c in enumerate(([0], [0, 1], [0, 1]))}
         assert not bad
+
+
+def saved_rows(*classes):
+    """A table of rows whose masks hold these classes."""
+    return pa.Table.from_pylist([{"image": PHOTO, "label": encoded(values(c))} for c in classes])
+
+
+def write_arrow(path, table):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def hf_disk(root, *names, **more):
+    state = {"_data_files": [{"filename": name} for name in names], "_split": None} | more
+    put(root, "train/state.json", json.dumps(state).encode())
+    return replace(KNOWN["hf-disk"][1], classes=("a", "b"))
+
+
+def test_of_what_was_saved_to_disk_state_json_says_what_is_data(tmp_path):
+    for name, cells in (("data-00000-of-00002", [0, 1]), ("data-00001-of-00002", [1]),
+                        ("cache-8dcc9daf3fee7dd9", [1, 1]), ("mine", [0])):  # fmt: skip
+        write_arrow(tmp_path / f"train/{name}.arrow", saved_rows(*cells))
+    corpus = hf_disk(tmp_path, "data-00000-of-00002.arrow", "data-00001-of-00002.arrow")
+    seen, bad = read(corpus, tmp_path, "train")
+    first, second = "train/data-00000-of-00002", "train/data-00001-of-00002"
+    assert seen == {f"{first}/000000": [0], f"{first}/000001": [1], f"{second}/000000": [1]}
+    assert bad == []
+    assert list_pairs(replace(corpus, root=str(tmp_path)), "train").left == [
+        (".arrow", 2, "train/cache-8dcc9daf3fee7dd9.arrow")
+    ]
+    (tmp_path / "train/state.json").unlink()  # without it, names say what the library left there
+    (tmp_path / "train/mine.arrow").unlink()
+    assert read(corpus, tmp_path, "train")[0] == seen
+
+
+def test_what_state_json_lists_is_there_or_named_and_indices_are_refused(tmp_path):
+    write_arrow(tmp_path / "train/data-00000-of-00001.arrow", saved_rows(0))
+    corpus = hf_disk(tmp_path, "data-00000-of-00001.arrow", "gone.arrow")
+    assert read(corpus, tmp_path, "train")[1] == ["state.json lists it, not there"]
+    hf_disk(tmp_path, "data-00000-of-00001.arrow", _indices_data_files=[{"filename": "i.arrow"}])
+    with pytest.raises(ValueError, match="flatten_indices"):
+        read(corpus, tmp_path, "train")
+
+
+def test_parquet_files_that_say_how_many_they_are(tmp_path):
+    corpus = replace(KNOWN["tables"][1], classes=("a", "b"))
+    (tmp_path / "data").mkdir()
+    for number in (0, 2):
+        pq.write_table(saved_rows(1), tmp_path / f"data/train-{number:05d}-of-00003.parquet")
+    assert read(corpus, tmp_path, "train")[1] == ["of this set by the names of others, not there"]
+    part = replace(corpus, shards="data/train-00002-of-00003.parquet")
+    assert read(part, tmp_path, "train") == ({"data/train-00002-of-00003/000000": [1]}, [])
+    pq.write_table(saved_rows(1), tmp_path / "data/train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"two sets of files, .*-of-00001.parquet and .*-of-00003"):
+        read(corpus, tmp_path, "train")
 
 
 def test_masks_that_are_pictures(tmp_path):
