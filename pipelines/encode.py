@@ -25,7 +25,7 @@ from typing import Any
 
 from infra import storage, tracking
 from pipelines import config
-from pipelines.corpora import list_pairs
+from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
@@ -60,7 +60,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     runner.keep_apart(cfg.output, cfg.corpus.root)
-    listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
+    listings = list_splits(cfg.corpus)
     note = {"palette": [cfg.palette, palette.to_json()]}
     runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)

@@ -10,6 +10,7 @@ files.py       folders of files, by two patterns
 index.py       a CSV, JSONL or Parquet index of pairs
 tars.py        WebDataset shards
 tables.py      Parquet or Arrow files with image bytes, as Hugging Face datasets are stored
+splits.py    the listing of every split, or one cut off by a hash
 parts.py     a place in a listing -> bytes
 truth.py     a place in a listing -> class ids, by masks.py (values: stored.py, colours: colours.py)
 """
@@ -17,5 +18,6 @@ truth.py     a place in a listing -> class ids, by masks.py (values: stored.py, 
 from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
 from pipelines.corpora.listing import Listing, list_pairs
 from pipelines.corpora.pair import Bad
+from pipelines.corpora.splits import list_split, list_splits
 
-__all__ = ["MASKS", "PHOTOS", "Bad", "Corpus", "Listing", "list_pairs"]
+__all__ = ["MASKS", "PHOTOS", "Bad", "Corpus", "Listing", "list_pairs", "list_split", "list_splits"]

@@ -36,6 +36,12 @@ class Corpus:
     """Names of the splits to encode; the last one is the one that models are judged on."""
     folders: tuple[str, ...] = ()
     """What {split} stands for in each of them, where that is another word (train2017)."""
+    val_share: float = 0.0
+    """Where nothing of the layout says which pair is of which split: the share that is the last
+    split, by a hash of each id, so that a pair stays where it is when others come."""
+    groups: str = ""
+    """With it, a pattern of ids, {group}_* for one: pairs of one group go to one split (patients,
+    places, films); * is anything."""
     classes: tuple[str, ...] = ()
     """Class names; class c is the c-th."""
     class_file: str = ""
@@ -66,6 +72,10 @@ class Corpus:
         for what, given in (("ids", self.ids), ("colours", self.colours)):
             if given and self.classes and len(given) != len(self.classes):
                 raise ValueError(f"{len(given)} {what} for {len(self.classes)} classes")
+        if self.val_share and (not 0 < self.val_share < 1 or len(self.splits) != 2):
+            raise ValueError("--corpus.val-share lies between 0 and 1 and cuts two splits")
+        if self.groups and ("{group}" not in self.groups or not self.val_share):
+            raise ValueError("--corpus.groups holds {group}, and goes with --corpus.val-share")
         colours.check(self.colours, self.ignore_colours)
         values = self.ids or range(len(self.classes))
         clash = [i for i in self.ignore_ids if i in values]
@@ -74,4 +84,4 @@ class Corpus:
 
     def folder(self, split: str) -> str:
         """What ``{split}`` stands for."""
-        return self.folders[self.splits.index(split)] if self.folders else split
+        return self.folders[self.splits.index(split)] if self.folders and split else split

@@ -119,7 +119,9 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
     # What is newer than the format is named where it is given: work of before goes on.
     newer = {"ignore_colours"}
     labels = {k: v for k, v in config.to_dict(cfg.labels()).items() if v or k not in newer}
+    share = cfg.corpus.val_share  # with another one, pairs would be in both splits
     return {
+        **({"val_share": [share, cfg.corpus.groups]} if share else {}),
         "format": FORMAT,
         "autoencoder": {
             "source": cfg.autoencoder,
