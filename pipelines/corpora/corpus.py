@@ -56,7 +56,7 @@ class Corpus:
     ignore_colours: tuple[str, ...] = ()
     """Colours of pixels that are not trained on and not scored: a void, a border."""
     ignore_ids: tuple[int, ...] = (255,)
-    """Values of pixels that are not trained on and not scored."""
+    """Values of pixels that are not trained on and not scored; 255 is not, where it is a class."""
     ignore_rest: bool = False
     """Ignore any other value too, instead of putting the pair in quarantine."""
     numeric_ids: bool = False
@@ -77,6 +77,8 @@ class Corpus:
         if self.groups and ("{group}" not in self.groups or not self.val_share):
             raise ValueError("--corpus.groups holds {group}, and goes with --corpus.val-share")
         colours.check(self.colours, self.ignore_colours)
+        if self.ignore_ids == (255,) and 255 in self.ids:  # the default yields to what is named
+            object.__setattr__(self, "ignore_ids", ())
         values = self.ids or range(len(self.classes))
         clash = [i for i in self.ignore_ids if i in values]
         if clash:

@@ -39,12 +39,21 @@ class LabelMap:
             BadInput: when it cannot be read, holds colours where values are expected, or a value
                 that means nothing.
         """
+        return self.read_noting(data)[0]
+
+    def read_noting(self, data: bytes) -> tuple[Pixels, dict[str, int]]:
+        """As :meth:`read`, and the pixels of each value that is ignored, as people write it.
+
+        Raises:
+            BadInput: as :meth:`read`.
+        """
         stored = open_stored(data)
         values = stored.values()
         if self.colours and (values is None or not self.ids):
-            return self._of_colours(colours.of_picture(stored.image))
+            shown = colours.of_picture(stored.image)
+            return _noting(self._of_colours(shown), shown, "06x")
         if values is not None:
-            return self._of_values(values)
+            return _noting(self._of_values(values), values, "d")
         image = stored.image
         raise BadInput(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
@@ -96,6 +105,12 @@ class LabelMap:
                 "ignore, --corpus.ignore-rest ignores all others)"
             )
         return ids
+
+
+def _noting(ids: Pixels, values: np.ndarray, form: str) -> tuple[Pixels, dict[str, int]]:
+    there, counts = np.unique(values[ids == IGNORE], return_counts=True)
+    found = zip(there.tolist(), counts.tolist(), strict=True)
+    return ids, {format(value, form): count for value, count in found}
 
 
 def _translated(values: np.ndarray, meanings: Mapping[int, int]) -> tuple[Pixels, list[int]]:
