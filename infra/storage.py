@@ -21,6 +21,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from infra import tree
 from infra.console import say
 
 S3_TRIES = 16
@@ -211,35 +212,45 @@ def list_files(uri: str, suffixes: Iterable[str] | None = None) -> list[str]:
 def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
     """Files below ``uri``, by path relative to it, sorted, with their bytes.
 
-    Hidden files are left out; with suffixes (any case) all others are.
+    Hidden files, and all in hidden folders, are left out; with suffixes (any case) all others are.
+    Local folders that are linked in are entered, each real one once; what is not entered is said.
 
     Raises:
         FileNotFoundError: when there is nothing at ``uri``.
-        ValueError: when a name is not UTF-8: no table could hold it.
+        ValueError: when it is a file, or a name is not UTF-8: no table could hold it.
     """
-    fs, root = filesystem(uri)
-    files = fs.find(root, detail=True)
-    inside = root.rstrip("/") + "/"
-    strange = [p for p in files if not p.startswith(inside) or leads_out(p.removeprefix(inside))]
-    for path in (p for p in strange if p != root):
-        del files[path]
-    if strange and strange != [root]:
-        say(f"warning: {len(strange)} names in the listing of {uri} lead out of it and are left "
-            f"out, {strange[0]!r} for one", error=True)  # fmt: skip
-    if not files and not fs.exists(root):
-        raise FileNotFoundError(f"there is nothing at {uri}")
+    files = tree.walk(local_path(uri)) if is_local(uri) else _listed(uri)
     wanted = None if suffixes is None else {suffix.lower() for suffix in suffixes}
-    prefix = root.rstrip("/") + "/"
     found = {
-        path.removeprefix(prefix): int(files[path]["size"] or 0)
+        path: files[path]
         for path in sorted(files)
-        if not path.rpartition("/")[2].startswith(".")
-        and (wanted is None or os.path.splitext(path)[1].lower() in wanted)
+        if wanted is None or os.path.splitext(path)[1].lower() in wanted
     }
     if odd := [path for path in found if not _is_text(path)]:
         raise ValueError(f"{len(odd)} names below {uri} are not UTF-8, {os.fsencode(odd[0])!r} for "
                          "one, and no table could hold them: rename them")  # fmt: skip
     return found
+
+
+def _listed(uri: str) -> dict[str, int]:
+    """What is not hidden below a ``uri`` elsewhere, with bytes."""
+    fs, root = filesystem(uri)
+    files = fs.find(root, detail=True)
+    if not files and not fs.exists(root):
+        raise FileNotFoundError(f"there is nothing at {uri}")
+    if root.rstrip("/") in files:
+        raise ValueError(f"{uri} is a file, and a folder is asked for")
+    prefix = root.rstrip("/") + "/"
+    strange = [p for p in files if not p.startswith(prefix) or leads_out(p.removeprefix(prefix))]
+    if strange:
+        say(f"warning: {len(strange)} names in the listing of {uri} lead out of it and are left "
+            f"out, {strange[0]!r} for one", error=True)  # fmt: skip
+    names = {path.removeprefix(prefix): files[path] for path in files.keys() - set(strange)}
+    return {
+        name: int(info["size"] or 0)
+        for name, info in names.items()
+        if not any(tree.hidden(part) for part in name.split("/"))
+    }
 
 
 def _is_text(path: str) -> bool:

@@ -25,8 +25,9 @@ from typing import Any
 
 from infra import storage, tracking
 from pipelines import config
-from pipelines.corpora import list_pairs
+from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
+from pipelines.dataset import findings
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder, WriteShard
@@ -60,7 +61,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     claim.not_in_place_of(cfg.output, cfg.corpus.root)
-    listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
+    listings = list_splits(cfg.corpus)
     note = {"palette": [cfg.palette, palette.to_json()]}
     claim.start(cfg.output, fingerprint, cfg, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
@@ -72,18 +73,20 @@ def encode(cfg: EncodeConfig) -> Manifest:
         name: plan.inputs for name, plan in plans.items()
     }:
         print(f"{cfg.output} is already encoded: nothing to do")
+        _say(before)
         return before
-    splits, quarantine = {}, []
+    splits, quarantine, done = {}, [], {}
     with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = runner.run(jobs[split], plan, already_bad=len(bad)).records
+            records = done[split] = runner.run(jobs[split], plan, already_bad=len(bad)).records
             splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += runner.quarantine_lines(records, bad)
         manifest = Manifest(
             uri=cfg.output, fingerprint=dataset_fingerprint(fingerprint, splits), recipe=how,
             corpus=config.to_dict(cfg.corpus), palette=palette, height=cfg.height,
             width=cfg.width, splits=splits, quarantined=len(quarantine), codec_ceiling={},
+            findings=findings.findings(done),
         )  # fmt: skip
         ceiling = codec_ceiling(manifest, cfg.autoencoder)
         lines = "".join(json.dumps(line) + "\n" for line in quarantine)
@@ -94,7 +97,14 @@ def encode(cfg: EncodeConfig) -> Manifest:
         run.artifact_json(MANIFEST, storage.read_json(storage.join(cfg.output, MANIFEST)))
     for line in quarantine[:10]:
         print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)
-    return read_manifest(cfg.output)
+    manifest = read_manifest(cfg.output)
+    _say(manifest)
+    return manifest
+
+
+def _say(manifest: Manifest) -> None:
+    for sentence in findings.said(manifest, list(manifest.splits)):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _palette(cfg: EncodeConfig) -> Palette:

@@ -22,7 +22,7 @@ import torch
 from infra import storage, tracking
 from pipelines import config
 from pipelines.config import UserError
-from pipelines.corpora import list_pairs
+from pipelines.corpora import list_split
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
 from pipelines.evaluation import predictions, report
@@ -64,7 +64,7 @@ def score(cfg: ScoreConfig) -> Row:
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
     ignored, split = numbers(cfg), cfg.split or cfg.corpus.splits[-1]
-    listing = list_pairs(cfg.corpus, split)
+    listing = list_split(cfg.corpus, split)
     matched, missing = predictions.match(
         listing.pairs.to_pylist(), predictions.find(cfg.labels, cfg.corpus.classes, cfg.masks_are)
     )

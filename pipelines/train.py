@@ -25,6 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from infra import storage, tracking
 from pipelines import config
 from pipelines.config import UserError
+from pipelines.dataset import findings
 from pipelines.dataset.latents import Manifest, read_manifest
 from pipelines.sharding import raydata
 from pipelines.training import checkpoint, watch
@@ -45,6 +46,9 @@ def check(cfg: TrainConfig, manifest: Manifest) -> None:
     """
     if not manifest.split("train").rows:
         raise ValueError(f"{cfg.data} has no rows to train on")
+    findings.refuse_one_class(manifest, "train")
+    for sentence in findings.said(manifest, ["train", manifest.judged]):
+        print(f"warning: {sentence}", file=sys.stderr)
     if cfg.online_masks and "coupling" in manifest.recipe:
         raise ValueError(
             f"{cfg.data} holds couplings: each image belongs to the one mask that a flow connects "

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.corpora import colours
 from pipelines.corpora.pixels import BadInput, Pixels, open_image
+from pipelines.corpora.stored import SINGLE as SINGLE
+from pipelines.corpora.stored import open_stored
 from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues, UnknownValues
-
-SINGLE = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+from semflow.masks.palette import IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +20,32 @@ class LabelMap(ClassMap):
     """A class map that reads mask files."""
 
     def read(self, data: bytes) -> Pixels:
-        """A mask file as class ids. Palette and 16-bit files are read by value.
+        """A mask file as class ids.
+
+        With colours, a picture of any kind is read by the colours that it shows; with ids beside
+        them, one of a single channel is read by its values. Without colours, palette, 16-bit and
+        low-bit files are read by what they store.
 
         Raises:
             BadInput: when it cannot be read, holds colours where values are expected, or a value
                 that means nothing.
         """
-        image = open_image(data)
-        if image.mode in SINGLE:
-            values = np.asarray(image)
-            return self._of_values(values.view(np.uint8) if values.dtype == bool else values)
-        if self.colours and image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
-            return self._of_colours(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2])
+        return self.read_noting(data)[0]
+
+    def read_noting(self, data: bytes) -> tuple[Pixels, dict[str, int]]:
+        """As :meth:`read`, and the pixels of each value that is ignored, as people write it.
+
+        Raises:
+            BadInput: as :meth:`read`.
+        """
+        stored = open_stored(data)
+        values = stored.values()
+        if self.colours and (values is None or not self.ids):
+            shown = colours.of_picture(stored.image)
+            return _noting(self._of_colours(shown), shown, "06x")
+        if values is not None:
+            return _noting(self._of_values(values), values, "d")
+        image = stored.image
         raise BadInput(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
             "of class ids is expected (--corpus.colours reads masks that are pictures)"
@@ -68,4 +83,13 @@ class LabelMap(ClassMap):
         try:
             return self.numbers_of_colours(RawValues(values))
         except UnknownValues as unknown:
-            raise BadInput(f"{unknown} (--corpus.ignore-rest takes them as ignored)") from unknown
+            raise BadInput(
+                f"{unknown} (--corpus.ignore-colours names some to ignore, --corpus.ignore-rest "
+                "ignores all others)"
+            ) from unknown
+
+
+def _noting(ids: Pixels, values: np.ndarray, form: str) -> tuple[Pixels, dict[str, int]]:
+    there, counts = np.unique(values[ids == IGNORE], return_counts=True)
+    found = zip(there.tolist(), counts.tolist(), strict=True)
+    return ids, {format(value, form): count for value, count in found}

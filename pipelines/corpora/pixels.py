@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         BadInput: for an empty, truncated, foreign or oversized file.
     """
+    return decode(data, max_pixels)[0]
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Any]:
+    """As :func:`open_image`, and what Pillow says of the pixels in the file.
+
+    Raises:
+        BadInput: for an empty, truncated, foreign or oversized file.
+    """
     if not data:
         raise BadInput("the file is empty")
     try:
@@ -51,6 +61,7 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if image.width * image.height > max_pixels:
             raise BadInput(f"too large an image: {image.width}x{image.height} are more than "
                            f"{max_pixels} pixels")  # fmt: skip
+        raw = image.tile[0].args if getattr(image, "tile", None) else ""  # gone once it is loaded
         image.load()
     except BadInput:
         raise
@@ -58,7 +69,7 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise BadInput("not a whole image file: of no kind that is known") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise BadInput(f"not a whole image file: {error}") from error
-    return image
+    return image, raw
 
 
 def read_png(data: bytes) -> Pixels:

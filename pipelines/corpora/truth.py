@@ -20,6 +20,7 @@ def label_map(corpus: Corpus) -> LabelMap:
     return LabelMap(
         classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
         ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
+        ignore_colours=corpus.ignore_colours,
     )  # fmt: skip
 
 
@@ -29,7 +30,16 @@ def read_mask(corpus: Corpus, uri: str, part: str) -> Pixels:
     Raises:
         BadInput: when it cannot be used, or went away after it was listed.
     """
+    return read_noting(corpus, uri, part)[0]
+
+
+def read_noting(corpus: Corpus, uri: str, part: str) -> tuple[Pixels, dict[str, int]]:
+    """As :func:`read_mask`, and the pixels of each value that is ignored, as people write it.
+
+    Raises:
+        BadInput: as :func:`read_mask`.
+    """
     labels = label_map(corpus)
     if part.startswith("layers:"):
-        return labels.merge(parts.read_layers(uri, part), corpus.classes)
-    return labels.read(parts.read(uri, part))
+        return labels.merge(parts.read_layers(uri, part), corpus.classes), {}
+    return labels.read_noting(parts.read(uri, part))

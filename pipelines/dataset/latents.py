@@ -20,6 +20,7 @@ reads stands together, one request to an object store.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,8 @@ class Manifest:
     quarantined: int
     codec_ceiling: dict[str, Any]
     """mIoU of masks that only went through the autoencoder: no flow can beat it."""
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the encode has counted that a person should know: see ``pipelines.dataset.findings``."""
 
     def shard_uri(self, shard: Shard) -> str:
         return storage.join(self.uri, shard.path)
@@ -280,6 +283,7 @@ def write_manifest(manifest: Manifest) -> None:
             "splits": splits,
             "quarantined": manifest.quarantined,
             "codec_ceiling": manifest.codec_ceiling,
+            "findings": manifest.findings,
         },
     )
 
@@ -323,4 +327,5 @@ def read_manifest(uri: str) -> Manifest:
         splits=splits,
         quarantined=data["quarantined"],
         codec_ceiling=data["codec_ceiling"],
+        findings=data.get("findings", {}),  # newer than the format
     )

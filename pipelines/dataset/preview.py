@@ -24,7 +24,7 @@ from PIL import Image
 
 from infra import storage
 from pipelines import config
-from pipelines.corpora import Bad, Listing, list_pairs, pixels
+from pipelines.corpora import Bad, Listing, list_splits, pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.pixels import Pixels
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
@@ -104,7 +104,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
     # One perturbed draw is like the others, and compiling would take longer than the pairs do.
     encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette)
     latent = encoder.autoencoder.latent_size(cfg.height, cfg.width)
-    listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
+    listings = list_splits(cfg.corpus)
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())
     seen = list(runner.progress(_send(cfg, encoder, listings), "preview", total))
     shown = [pair for pair in seen if isinstance(pair, Shown)]
@@ -140,7 +140,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
 def _send(
     cfg: PreviewConfig, encoder: Encoder, listings: dict[str, Listing]
 ) -> Iterator[Shown | Bad]:
-    for split, (table, _) in listings.items():
+    for split, (table, _, _) in listings.items():
         # Two views of eight are the first two of the eight: a later one changes no earlier one.
         decode = Decode(cfg, min(cfg.views_of(split), 2))
         count = min(cfg.pairs, table.num_rows)

@@ -16,6 +16,7 @@ from typing import Any, NewType
 
 import numpy as np
 
+from semflow.masks.colours import number_of, numbers_of
 from semflow.masks.palette import IGNORE
 
 RawValues = NewType("RawValues", np.ndarray[Any, Any])
@@ -41,11 +42,13 @@ class ClassMap:
     ids: tuple[int, ...] = ()
     """Value of each class; empty where class c has the value c."""
     colours: tuple[str, ...] = ()
-    """RRGGBB of each class, for masks that are pictures; several joined by +."""
+    """RRGGBB or R,G,B of each class, for masks that are pictures; several joined by +."""
     ignore_ids: tuple[int, ...] = (IGNORE,)
     """Values that stand for no class."""
     ignore_rest: bool = False
     """Whether any other value stands for no class too; else it makes a mask unusable."""
+    ignore_colours: tuple[str, ...] = ()
+    """Colours that stand for no class."""
 
     def __post_init__(self) -> None:
         if not 0 < self.classes <= IGNORE:
@@ -53,7 +56,8 @@ class ClassMap:
         for what, given in (("ids", self.ids), ("colours", self.colours)):
             if given and len(given) != self.classes:
                 raise ValueError(f"{len(given)} {what} for {self.classes} classes")
-        colours = [f"{colour:06x}" for colour, _ in _packed(self.colours)]
+        colours = [f"{value:06x}" for _, value in numbers_of(self.colours)]
+        colours += {f"{number_of(colour):06x}" for colour in self.ignore_colours}
         for what, values in (("ids", self.values), ("colours", colours)):
             if twice := [value for value, count in Counter(values).items() if count > 1]:
                 raise ValueError(f"{what} {twice} are there twice: of which class are they?")
@@ -99,7 +103,9 @@ class ClassMap:
         Raises:
             UnknownValues: when some belong to no class.
         """
-        found, beyond = _translated(values, dict(_packed(self.colours)))
+        meanings = {value: number for number, value in numbers_of(self.colours)}
+        meanings |= {number_of(colour): IGNORE for colour in self.ignore_colours}
+        found, beyond = _translated(values, meanings)
         if beyond and not self.ignore_rest:
             wrong = [f"{value:06x}" for value in beyond[:8]]
             raise UnknownValues(f"colours {wrong} belong to no class")
@@ -122,15 +128,6 @@ class ClassMap:
             if (value := data.get(field.name)) is not None
         }
         return cls(**known)
-
-
-def _packed(colours: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Each colour as a number, with that of its class."""
-    return [
-        (int(colour.strip("# "), 16), number)
-        for number, several in enumerate(colours)
-        for colour in several.split("+")
-    ]
 
 
 def _translated(values: RawValues, meanings: Mapping[int, int]) -> tuple[ClassNumbers, list[int]]:

@@ -48,6 +48,23 @@ def test_listing_is_sorted_relative_and_without_hidden_files(tmp_path):
         storage.list_files(f"{tmp_path}/none")
 
 
+@pytest.mark.parametrize("where", ["{}", "memory://hidden"])
+def test_what_lies_in_hidden_folders_is_left_out_unless_the_folder_is_asked_for(tmp_path, where):
+    root = where.format(tmp_path)
+    for name in ("a/b.png", ".ipynb_checkpoints/b.png", "a/.thumbnails/x/b.png", "@eaDir/b.png"):
+        storage.write_bytes(f"{root}/{name}", b"x")
+    assert storage.list_files(root) == ["a/b.png"]
+    assert storage.list_files(f"{root}/a/.thumbnails") == ["x/b.png"]
+
+
+@pytest.mark.parametrize("where", ["{}", "file://{}", "memory://one"])
+def test_a_file_is_no_folder(tmp_path, where):
+    uri = f"{where.format(tmp_path)}/a.png"
+    storage.write_bytes(uri, b"x")
+    with pytest.raises(ValueError, match=r"a\.png is a file, and a folder is asked for"):
+        storage.find(uri)
+
+
 def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_not_asked_for_is_not(tmp_path):
     for name in (b"\xff.txt", b"a.png"):
         Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).touch()

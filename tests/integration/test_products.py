@@ -244,7 +244,7 @@ def test_synthesized_images_are_a_corpus(images):
     from pipelines.corpora import Corpus, list_pairs
 
     cfg, _, _ = images
-    pairs, bad = list_pairs(Corpus(root=cfg.output, images="images", masks="masks"), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=cfg.output, images="images", masks="masks"), "train")
     assert pairs.num_rows == 9
     assert not bad
 

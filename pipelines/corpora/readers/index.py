@@ -45,6 +45,16 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
             yield Pair(id_, first, "", second, "", 0)
 
 
+def has_splits(corpus: Corpus) -> bool:
+    """Whether a column ``split`` picks the rows of one; asked of a corpus with one index for all.
+
+    Raises:
+        FileNotFoundError: when there is no index.
+        ValueError: when it cannot be read.
+    """
+    return any("split" in _read(uri).column_names for _, uri, _ in shards_of(corpus, ""))
+
+
 def _read(uri: str) -> pa.Table:
     data = storage.read_bytes(uri)
     suffix = os.path.splitext(uri)[1].lower()
