@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import tyro
 from pydantic import TypeAdapter
 
-from infra import console, storage
+from infra import console, credentials, storage
 
 T = TypeVar("T")
 
@@ -63,11 +63,30 @@ def parse(
                 for name, (about, preset) in presets.items()
             }
             chosen: T = tyro.extras.overridable_config_cli(shown, **options)
-            return chosen
-        only: T = tyro.cli(kind, **options)
-        return only
+        else:
+            chosen = tyro.cli(kind, **options)
+        refuse_credentials(to_dict(chosen))
+        return chosen
     except ValueError as error:  # from a __post_init__
         sys.exit(f"error: {error}")
+
+
+def refuse_credentials(data: Any, option: str = "") -> None:
+    """Look for credentials in the URIs of a configuration's plain data.
+
+    Raises:
+        ValueError: naming the option, and not the URI.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            refuse_credentials(value, f"{option}.{key}" if option else str(key))
+    elif isinstance(data, list | tuple):
+        for value in data:
+            refuse_credentials(value, option)
+    elif isinstance(data, str) and (found := credentials.carried(data)):
+        raise ValueError(
+            f"--{option.replace('_', '-')} is a URI with {found}. {credentials.INSTEAD}"
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -80,7 +80,11 @@ def last_note(output: str) -> dict[str, Any] | None:
     if last is None:
         return None
     with last.filesystem.open_input_stream(f"{last.path}/{checkpoint.TRAINER}") as file:
-        return checkpoint.parse_note(file.readall())
+        data = file.readall()
+    try:
+        return checkpoint.parse_note(data)
+    except ValueError:  # damaged: the workers say so, and take the one before it
+        return None
 
 
 def train(

@@ -59,6 +59,8 @@ class Corpus:
     """Values of pixels that are not trained on and not scored; 255 is not, where it is a class."""
     ignore_rest: bool = False
     """Ignore any other value too, instead of putting the pair in quarantine."""
+    allow: tuple[str, ...] = ()
+    """Folders and URIs, beside the root, where files may lie that an index names."""
     numeric_ids: bool = False
     """files: compare ids as numbers, so that 00012 is 12."""
     resize_photos: bool = False

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from infra import storage
+from infra import credentials, storage
 from pipelines.corpora.corpus import Corpus
 from pipelines.corpora.pair import Bad, Pair
 from pipelines.corpora.readers.files import shards_of
@@ -39,10 +39,36 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
                 yield Bad(f"{name}, row {number}", "names no image" if mask else "names no mask")
                 continue
             id_ = str(row["id"]) if row.get("id") is not None else os.path.splitext(image)[0]
-            places = (p if "://" in p or p.startswith("/") else storage.join(root, p)
-                      for p in (image, mask))  # fmt: skip
-            first, second = places
+            try:
+                first, second = (_place(root, corpus.allow, str(name)) for name in (image, mask))
+            except ValueError as reason:
+                yield Bad(f"{name}, row {number}", str(reason))
+                continue
             yield Pair(id_, first, "", second, "", 0)
+
+
+def _place(root: str, allowed: tuple[str, ...], name: str) -> str:
+    """Where a name in an index leads: below the root, or to a place that may be named.
+
+    Raises:
+        ValueError: when it leads elsewhere. An index may be someone else's work, and what it names
+            is read with this user's rights.
+    """
+    if found := credentials.carried(name):
+        raise ValueError(f"the place has {found}. {credentials.INSTEAD}")
+    absolute = "://" in name or name.startswith("/")
+    uri = name if absolute else storage.join(root, name)
+    if storage.leads_out(uri):
+        raise ValueError(f"the name {name!r} leads out of its folder")
+    if absolute and not any(
+        f"{uri}/".startswith(f"{storage.absolute(place).rstrip('/')}/")
+        for place in (root, *allowed)
+    ):
+        raise ValueError(
+            f"{name!r} lies outside the corpus; --corpus.allow names places where an index's files "
+            "may lie"
+        )
+    return uri
 
 
 def has_splits(corpus: Corpus) -> bool:

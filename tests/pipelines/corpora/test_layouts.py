@@ -154,6 +154,34 @@ def test_an_index(tmp_path, suffix):
     assert read(corpus, tmp_path, "train") == ({"deep/photo one": [0, 1]}, ["names no mask"])
 
 
+def test_an_index_names_no_files_elsewhere_unless_it_may(tmp_path):
+    """Whoever wrote it chose what is read with this user's rights; a bad row is a line."""
+    put(tmp_path, "corpus/a.png", encoded(IMAGE))
+    put(tmp_path, "corpus/b.png", encoded(values(0, 1)))
+    put(tmp_path, "more/c.png", encoded(IMAGE))
+    strange = [
+        "/etc/passwd", "../more/c.png", "x/../../more/c.png", "..\\more\\c.png", "%2e%2e/c.png",
+        "file:///etc/passwd", "http://10.0.0.1/c.png", f"{tmp_path}/more/c.png",
+        f"{tmp_path}/corpus/../more/c.png", f"{tmp_path}/corpus-2/c.png", "s3://k:secret@b/c.png",
+    ]  # fmt: skip
+    names = [*strange, "a.png", f"{tmp_path}/corpus/a.png"]
+    lines = ["id,image,mask", *(f"{n},{name},b.png" for n, name in enumerate(names))]
+    put(tmp_path, "corpus/index.csv", "\n".join(lines).encode())
+    corpus = Corpus(kind="index", shards="index.csv", classes=("a", "b"), images="image",
+                    masks="mask", splits=("train",))  # fmt: skip
+    seen, bad = read(corpus, tmp_path / "corpus", "train")
+    assert seen == {"11": [0, 1], "12": [0, 1]}
+    assert len(bad) == len(strange)
+    assert all("out" in reason or "elsewhere" in reason or "@" in reason for reason in bad)
+    assert "secret" not in " ".join(bad)
+    allowed = replace(corpus, allow=(f"{tmp_path}/more",))
+    assert read(allowed, tmp_path / "corpus", "train")[0] == {
+        "7": [0, 1],
+        "11": [0, 1],
+        "12": [0, 1],
+    }
+
+
 def test_webdataset(tmp_path):
     """Keys that begin anew in each shard, names beyond 100 characters, and other members."""
     for shard in (0, 1):
