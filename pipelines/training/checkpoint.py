@@ -133,7 +133,8 @@ def candidates(last: Checkpoint) -> Iterator[Checkpoint]:
     """A checkpoint, then those of its run that were made before it, the newest first."""
     yield last
     above, _, name = last.path.rstrip("/").rpartition("/")
-    there = last.filesystem.get_file_info(FileSelector(above, allow_not_found=True))
+    filesystem: Any = last.filesystem
+    there = filesystem.get_file_info(FileSelector(above, allow_not_found=True))
     for earlier in sorted((info.base_name for info in there), reverse=True):
         if earlier.startswith("checkpoint_") and earlier < name:
             yield Checkpoint(f"{above}/{earlier}", last.filesystem)
