@@ -17,8 +17,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
-KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+KINDS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
 """Of files that are opened, as Pillow names them; for others it would start other programs."""
+try:
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    KINDS.append("HEIF")
+HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""Brands of HEIC files."""
 MAX_PIXELS = 2**31 // 12
 """Most pixels of a picture: 0.5 GiB of RGB. Below it a picture is nothing to warn of."""
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is one for the whole process
@@ -66,6 +75,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Any]
     except BadInput:
         raise
     except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+            raise BadInput("a HEIC photo, which is opened where pillow-heif is installed: pip "
+                           "install pillow-heif") from error  # fmt: skip
         raise BadInput("not a whole image file: of no kind that is known") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise BadInput(f"not a whole image file: {error}") from error
@@ -112,6 +124,15 @@ def to_rgb(image: Image.Image) -> Pixels:
         except ValueError as error:
             raise BadInput(f"pixels of mode {image.mode} cannot be made RGB: {error}") from error
     return np.asarray(image)
+
+
+def to_grey(image: Image.Image) -> Pixels:
+    """A picture of any mode as grey ``[H, W]``.
+
+    Raises:
+        BadInput: as :func:`to_rgb`.
+    """
+    return np.asarray(Image.fromarray(to_rgb(image)).convert("L"))
 
 
 def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -13,7 +13,7 @@ def label_map(corpus: Corpus) -> LabelMap:
     return LabelMap(
         classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
         ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
-        ignore_colours=corpus.ignore_colours,
+        ignore_colours=corpus.ignore_colours, threshold=corpus.threshold,
     )  # fmt: skip
 
 
