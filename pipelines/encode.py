@@ -79,7 +79,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = done[split] = runner.run(jobs[split], plan, already_bad=len(bad)).records
+            records = done[split] = runner.run(jobs[split], plan, already_bad=bad).records
             splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += runner.quarantine_lines(records, bad)
         manifest = Manifest(

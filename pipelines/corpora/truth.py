@@ -35,4 +35,4 @@ def read_noting(corpus: Corpus, uri: str, part: str) -> tuple[Pixels, dict[str, 
     labels = label_map(corpus)
     if part.startswith("layers:"):
         return labels.merge(parts.read_layers(uri, part), corpus.classes), {}
-    return labels.read_noting(parts.read(uri, part))
+    return labels.read_noting(parts.read(uri, part, "mask"))

@@ -154,7 +154,7 @@ def show(encoder: Encoder, decode: Decode, split: str, row: dict[str, Any]) -> S
     views, palette = decode(row | {"shard": ""}), encoder.palette
     whole = views[0]
     if whole["error"]:
-        return Bad(row["image"], whole["error"])
+        return Bad(whole["source"], whole["error"])
     columns = encoder({key: [view[key] for view in views] for key in whole})
     draws = [draw_column(draw) for draw in range(encoder.cfg.draws)]
     latents = np.stack([columns[name][0] for name in ("image_mean", *draws)])
