@@ -27,6 +27,7 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
+from pipelines.corpora.readers.orientation import drawn
 from pipelines.dataset import findings
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
@@ -58,10 +59,11 @@ def encode(cfg: EncodeConfig) -> Manifest:
     palette = _palette(cfg)
     cfg.perturbation.check(palette)
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
+    listings = list_splits(cfg.corpus)
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     runner.keep_apart(cfg.output, cfg.corpus.root)
-    listings = list_splits(cfg.corpus)
     note = {"palette": [cfg.palette, palette.to_json()]}
     runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)

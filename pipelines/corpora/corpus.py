@@ -18,6 +18,8 @@ PHOTOS = (
 )  # fmt: skip
 """Suffixes of what is opened as a photo; HEIC with pillow-heif."""
 
+Drawn = Literal["stored", "upright"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
@@ -72,6 +74,9 @@ class Corpus:
     """Ignore any other value too, instead of putting the pair in quarantine."""
     numeric_ids: bool = False
     """files: compare ids as numbers, so that 00012 is 12."""
+    masks_drawn: Drawn | None = None
+    """Whether masks lie on photos as these are stored, or turned upright by their EXIF orientation.
+    None goes by the photos that are turned by 90 degrees, whose size tells."""
     resize_photos: bool = False
     """Resize photos to the size of their masks where that differs."""
     licence: str = ""

@@ -130,7 +130,9 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
             **autoencoder.identity(),
         },
         "palette": palette.to_json(),
-        "labels": labels | {"resize_photos": cfg.corpus.resize_photos},
+        "labels": labels
+        | {"resize_photos": cfg.corpus.resize_photos}
+        | ({"masks_drawn": "stored"} if cfg.corpus.masks_drawn == "stored" else {}),
         "height": cfg.height,
         "width": cfg.width,
         "perturbation": config.to_dict(cfg.perturbation),

@@ -67,7 +67,10 @@ class Decode:
         """
         ids, ignored = read_noting(self.cfg.corpus, row["mask"], row["mask_part"])
         data = parts.read(row["image"], row["image_part"], "photo")
-        return pixels.fit_photo(data, ids, resize=self.cfg.corpus.resize_photos), ids, ignored
+        corpus = self.cfg.corpus
+        stored = corpus.masks_drawn == "stored"
+        photo = pixels.fit_photo(data, ids, resize=corpus.resize_photos, stored=stored)
+        return photo, ids, ignored
 
 
 def source_of(row: dict[str, Any]) -> str:

@@ -19,7 +19,10 @@ Values = Literal["classes", "corpus"]
 
 
 class Compare:
-    """A Ray Data function: ``{id, mask, mask_part, predicted}`` to counts, and what is wrong."""
+    """A Ray Data function: pairs with what is ``predicted`` to counts, and what is wrong.
+
+    Predictions are of upright photos, so masks that were drawn on stored pixels are turned.
+    """
 
     def __init__(self, corpus: Corpus, values: Values, dropped: Sequence[int] = ()) -> None:
         """How to read masks.
@@ -37,10 +40,13 @@ class Compare:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         confusion, resized = ConfusionMatrix(len(self.corpus.classes)), 0
         bad: list[str] = []
-        columns = (batch[key] for key in ("id", "mask", "mask_part", "predicted"))
-        for id_, mask, part, predicted in zip(*columns, strict=True):
+        names = ("id", "mask", "mask_part", "predicted", "image", "image_part")
+        columns = (batch[key] for key in names)
+        for id_, mask, part, predicted, *photo in zip(*columns, strict=True):
             try:
                 truth = read_mask(self.corpus, str(mask), str(part))
+                data, stored = parts.read(*map(str, photo)), self.corpus.masks_drawn == "stored"
+                truth = pixels.upright_ids(truth, data, stored=stored)
                 found = self.predictions.read(parts.read(str(predicted)))
             except pixels.BadInput as reason:
                 bad.append(f"{id_}: {reason}")
