@@ -26,6 +26,10 @@ VERBOSE = "--verbose"
 SAYS = f"{VERBOSE}, anywhere, also shows what Ray, MLflow and other libraries say."
 
 
+OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a wrong path raises: also a file in place of a folder, and the other way round."""
+
+
 class UserError(RuntimeError):
     """Something that the user can mend; shown as one line."""
 
@@ -124,7 +128,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
     console.quieten()
     try:
         main()
-    except (UserError, FileNotFoundError, ValueError) as error:
+    except (UserError, ValueError, *OF_PATHS) as error:
         if os.environ.get("SEMFLOW_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")

@@ -389,3 +389,15 @@ def test_a_mask_that_keeps_its_values_goes_before_a_jpeg_of_it(tmp_path):
     put(tmp_path, "masks/train/a.png", ONE)
     put(tmp_path, "masks/train/a.jpg", PHOTO)
     assert read(Corpus(classes=("a", "b")), tmp_path, "train") == ({"a": [1]}, [])
+
+
+def test_an_index_says_which_splits_it_has_and_what_is_no_path(tmp_path):
+    put(tmp_path, "i.csv", b"image,mask,split\n1,2,training\na.jpg,b.png,test\n")
+    corpus = Corpus(root=str(tmp_path), kind="index", shards="i.csv", images="image", masks="mask",
+                    classes=("a", "b"))  # fmt: skip
+    with pytest.raises(ValueError, match=r"no row is of the split 'train'; there are test, train"):
+        list_pairs(corpus, "train")
+    rows = [{"image": 1, "mask": 2}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "i.parquet")
+    with pytest.raises(ValueError, match="row 0: 1 is of the type int, not a path"):
+        list_pairs(replace(corpus, shards="i.parquet"), "train")
