@@ -209,11 +209,14 @@ def list_files(uri: str, suffixes: Iterable[str] | None = None) -> list[str]:
     return list(find(uri, suffixes))
 
 
-def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
+def find(
+    uri: str, suffixes: Iterable[str] | None = None, others: list[str] | None = None
+) -> dict[str, int]:
     """Files below ``uri``, by path relative to it, sorted, with their bytes.
 
     Hidden files, and all in hidden folders, are left out; with suffixes (any case) all others are.
     Local folders that are linked in are entered, each real one once; what is not entered is said.
+    ``others`` is given the paths of what no suffix takes, as a person can read them.
 
     Raises:
         FileNotFoundError: when there is nothing at ``uri``.
@@ -226,6 +229,9 @@ def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
         for path in sorted(files)
         if wanted is None or os.path.splitext(path)[1].lower() in wanted
     }
+    if others is not None:
+        left = sorted(files.keys() - found.keys())
+        others += [os.fsencode(path).decode(errors="backslashreplace") for path in left]
     if odd := [path for path in found if not _is_text(path)]:
         raise ValueError(f"{len(odd)} names below {uri} are not UTF-8, {os.fsencode(odd[0])!r} for "
                          "one, and no table could hold them: rename them")  # fmt: skip

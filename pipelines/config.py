@@ -27,6 +27,10 @@ VERBOSE = "--verbose"
 SAYS = f"{VERBOSE}, anywhere, also shows what Ray, MLflow and other libraries say."
 
 
+OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a wrong path raises: also a file in place of a folder, and the other way round."""
+
+
 class UserError(RuntimeError):
     """Something that the user can mend; shown as one line."""
 
@@ -178,4 +182,4 @@ def in_words(error: BaseException) -> str | None:
             )
         cause = getattr(inner, "cause", None)
         inner = cause if isinstance(cause, BaseException) else inner.__cause__ or inner.__context__
-    return str(error) if isinstance(error, UserError | FileNotFoundError | ValueError) else None
+    return str(error) if isinstance(error, (UserError, ValueError, *OF_PATHS)) else None

@@ -27,6 +27,7 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
+from pipelines.corpora.readers.orientation import drawn
 from pipelines.dataset import findings
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
@@ -58,10 +59,11 @@ def encode(cfg: EncodeConfig) -> Manifest:
     palette = _palette(cfg)
     cfg.perturbation.check(palette)
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
+    listings = list_splits(cfg.corpus)
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     claim.not_in_place_of(cfg.output, cfg.corpus.root)
-    listings = list_splits(cfg.corpus)
     note = {"palette": [cfg.palette, palette.to_json()]}
     claim.start(cfg.output, fingerprint, cfg, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
@@ -79,7 +81,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = done[split] = runner.run(jobs[split], plan, already_bad=len(bad)).records
+            records = done[split] = runner.run(jobs[split], plan, already_bad=bad).records
             splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += runner.quarantine_lines(records, bad)
         manifest = Manifest(

@@ -25,6 +25,7 @@ from pipelines.config import UserError
 from pipelines.corpora import list_split
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
+from pipelines.corpora.readers.orientation import drawn
 from pipelines.evaluation import predictions, report
 from pipelines.evaluation.compare import Compare
 from pipelines.evaluation.config import ScoreConfig
@@ -65,6 +66,8 @@ def score(cfg: ScoreConfig) -> Row:
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
     ignored, split = numbers(cfg), cfg.split or cfg.corpus.splits[-1]
     listing = list_split(cfg.corpus, split)
+    how = drawn(cfg.corpus, {split: listing})
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=how))
     matched, missing = predictions.match(
         listing.pairs.to_pylist(), predictions.find(cfg.labels, cfg.corpus.classes, cfg.masks_are)
     )

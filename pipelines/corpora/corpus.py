@@ -7,8 +7,18 @@ from typing import Literal
 
 from pipelines.corpora import colours
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-MASKS = (".png", ".bmp", ".tif", ".tiff")
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+"""Suffixes of pictures that blur what they store."""
+MASKS = (
+    ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".tga", ".pgm", ".ppm", ".pbm", ".pnm"
+)  # fmt: skip
+"""Suffixes of pictures that keep every value."""
+PHOTOS = (
+    *JPEGS, *MASKS, ".webp", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".heic", ".heif"
+)  # fmt: skip
+"""Suffixes of what is opened as a photo; HEIC with pillow-heif."""
+
+Drawn = Literal["stored", "upright"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +67,18 @@ class Corpus:
     """Colours of pixels that are not trained on and not scored: a void, a border."""
     ignore_ids: tuple[int, ...] = (255,)
     """Values of pixels that are not trained on and not scored; 255 is not, where it is a class."""
+    threshold: int | None = None
+    """For two classes and masks that do not keep their values, JPEGs or soft edges: a pixel of at
+    least this grey (0..255) is the second class. Ids, colours and what is ignored do not count."""
     ignore_rest: bool = False
     """Ignore any other value too, instead of putting the pair in quarantine."""
     allow: tuple[str, ...] = ()
     """Folders and URIs, beside the root, where files may lie that an index names."""
     numeric_ids: bool = False
     """files: compare ids as numbers, so that 00012 is 12."""
+    masks_drawn: Drawn | None = None
+    """Whether masks lie on photos as these are stored, or turned upright by their EXIF orientation.
+    None goes by the photos that are turned by 90 degrees, whose size tells."""
     resize_photos: bool = False
     """Resize photos to the size of their masks where that differs."""
     licence: str = ""
@@ -78,6 +94,10 @@ class Corpus:
             raise ValueError("--corpus.val-share lies between 0 and 1 and cuts two splits")
         if self.groups and ("{group}" not in self.groups or not self.val_share):
             raise ValueError("--corpus.groups holds {group}, and goes with --corpus.val-share")
+        if self.threshold is not None and (
+            not 0 < self.threshold < 256 or (self.classes and len(self.classes) != 2)
+        ):
+            raise ValueError("--corpus.threshold lies in 1..255 and is for two classes")
         colours.check(self.colours, self.ignore_colours)
         if self.ignore_ids == (255,) and 255 in self.ids:  # the default yields to what is named
             object.__setattr__(self, "ignore_ids", ())

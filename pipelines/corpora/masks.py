@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.corpora import colours
-from pipelines.corpora.pixels import BadInput, Pixels, open_image
+from pipelines.corpora.pixels import BadInput, Pixels, open_image, to_grey
 from pipelines.corpora.stored import SINGLE as SINGLE
 from pipelines.corpora.stored import open_stored
 from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues, UnknownValues
@@ -39,6 +39,11 @@ class LabelMap(ClassMap):
             BadInput: as :meth:`read`.
         """
         stored = open_stored(data)
+        if self.threshold is not None:
+            return (np.asarray(to_grey(stored.image)) >= self.threshold).astype(np.uint8), {}
+        if stored.image.format in ("JPEG", "MPO"):
+            raise BadInput("a JPEG, which does not keep the values of a mask: save it as PNG where "
+                           "it was drawn, or give --corpus.threshold for two classes")  # fmt: skip
         values = stored.values()
         if self.colours and (values is None or not self.ids):
             shown = colours.of_picture(stored.image)

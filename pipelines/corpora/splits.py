@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from infra import storage
+from infra.console import say
 from pipelines.corpora.corpus import Corpus
 from pipelines.corpora.listing import Listing, list_pairs
 from pipelines.corpora.readers import index
@@ -35,7 +36,7 @@ def list_splits(corpus: Corpus) -> dict[str, Listing]:
 def list_split(corpus: Corpus, split: str) -> Listing:
     """One split's listing, cut off by ``corpus.val_share`` where that is given.
 
-    What cannot be used is named with the first split alone.
+    What cannot be used is named with the first split alone; what nobody asks for is said.
 
     Raises:
         ValueError: when the corpus has splits and is to be cut, no pair falls to the split, or as
@@ -43,6 +44,8 @@ def list_split(corpus: Corpus, split: str) -> Listing:
         FileNotFoundError: as :func:`list_pairs`.
     """
     listing = list_pairs(corpus, split)
+    if listing.left:
+        say(f"{split}: not taken are {'; '.join(map(str, listing.left))}", error=True)
     if not corpus.val_share:
         return listing
     if divided(corpus):

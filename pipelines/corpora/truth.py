@@ -20,7 +20,7 @@ def label_map(corpus: Corpus) -> LabelMap:
     return LabelMap(
         classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
         ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
-        ignore_colours=corpus.ignore_colours,
+        ignore_colours=corpus.ignore_colours, threshold=corpus.threshold,
     )  # fmt: skip
 
 
@@ -42,4 +42,4 @@ def read_noting(corpus: Corpus, uri: str, part: str) -> tuple[Pixels, dict[str, 
     labels = label_map(corpus)
     if part.startswith("layers:"):
         return labels.merge(parts.read_layers(uri, part), corpus.classes), {}
-    return labels.read_noting(parts.read(uri, part))
+    return labels.read_noting(parts.read(uri, part, "mask"))

@@ -33,7 +33,7 @@ class Decode:
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The views of one pair."""
         cfg = self.cfg
-        common = {"shard": row["shard"], "id": row["id"], "source": row["image"], "error": "",
+        common = {"shard": row["shard"], "id": row["id"], "source": source_of(row), "error": "",
                   "ignored": "{}", "picture": ""}  # fmt: skip
         try:
             photo, ids, ignored = self.read(row)
@@ -66,8 +66,20 @@ class Decode:
             BadInput: when one cannot be used, or went away after it was listed.
         """
         ids, ignored = read_noting(self.cfg.corpus, row["mask"], row["mask_part"])
-        data = parts.read(row["image"], row["image_part"])
-        return pixels.fit_photo(data, ids, resize=self.cfg.corpus.resize_photos), ids, ignored
+        data = parts.read(row["image"], row["image_part"], "photo")
+        corpus = self.cfg.corpus
+        stored = corpus.masks_drawn == "stored"
+        photo = pixels.fit_photo(data, ids, resize=corpus.resize_photos, stored=stored)
+        return photo, ids, ignored
+
+
+def source_of(row: dict[str, Any]) -> str:
+    """The photo of a row of a listing as a person finds it: its file, and the sample in that."""
+    place, _, rest = row["image_part"].partition(":")
+    if place == "row":
+        group, number, _ = rest.split(":", 2)
+        return f"{row['image']}: row {number} of group {group} ({row['id']})"
+    return f"{row['image']}: {row['id']}" if place else str(row["image"])
 
 
 class Encoder:

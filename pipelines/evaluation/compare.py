@@ -19,7 +19,9 @@ from semflow.masks.given import GivenMasks, MasksAre
 
 
 class Compare:
-    """A Ray Data function: ``{id, mask, mask_part, predicted}`` to counts, and what is wrong.
+    """A Ray Data function: pairs with what is ``predicted`` to counts, and what is wrong.
+
+    Predictions are of upright photos, so masks that were drawn on stored pixels are turned.
 
     ``bad`` are predictions or masks that cannot be read, ``strange`` are predictions with values
     that mean nothing; lines, each with its reason.
@@ -44,10 +46,13 @@ class Compare:
         confusion, resized = ConfusionMatrix(len(self.corpus.classes)), 0
         bad: list[str] = []
         strange: list[str] = []
-        columns = (batch[key] for key in ("id", "mask", "mask_part", "predicted"))
-        for id_, mask, part, predicted in zip(*columns, strict=True):
+        names = ("id", "mask", "mask_part", "predicted", "image", "image_part")
+        columns = (batch[key] for key in names)
+        for id_, mask, part, predicted, *photo in zip(*columns, strict=True):
             try:
                 truth = read_mask(self.corpus, str(mask), str(part))
+                data, stored = parts.read(*map(str, photo)), self.corpus.masks_drawn == "stored"
+                truth = pixels.upright_ids(truth, data, stored=stored)
                 found, unknown = self.read(parts.read(str(predicted)))
             except pixels.BadInput as reason:
                 bad.append(f"{id_}: {reason}")

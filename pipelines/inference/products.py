@@ -12,7 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from infra import storage, tracking
+from infra.console import say
 from pipelines import config
+from pipelines.corpora.pair import left_over
+from pipelines.corpora.readers.pictures import pictures_below
 from pipelines.dataset.latents import parquet_bytes
 from pipelines.sharding import claim, runner
 from pipelines.sharding.job import Row, ShardedJob
@@ -37,16 +40,23 @@ def unique_names(paths: Sequence[str]) -> list[str]:
 def find_inputs(folder: str, suffixes: Sequence[str], output: str) -> dict[str, int]:
     """Files below ``folder`` by relative path, with their bytes; not those of the output in it.
 
+    Files without a suffix are taken where they begin as pictures do; what is not taken is said.
+
     Raises:
         FileNotFoundError: when there is no such folder.
         ValueError: when there is no such file, or the folder lies in the output.
     """
     claim.not_in_place_of(output, folder)
-    found = storage.find(folder, suffixes)
+    found, left = pictures_below(folder, suffixes)
     if inside := storage.below(output, folder):
         found = {path: n for path, n in found.items() if not path.startswith(f"{inside}/")}
+        left = [path for path in left if not path.startswith(f"{inside}/")]
+    others = "; ".join(map(str, left_over(left)))
     if not found:
-        raise ValueError(f"no file in {folder} is one of {', '.join(suffixes)}")
+        more = f", and not taken are {others}" if others else ""
+        raise ValueError(f"no file in {folder} is one of {', '.join(suffixes)}{more}")
+    if others:
+        say(f"not taken are {others}", error=True)
     return found
 
 

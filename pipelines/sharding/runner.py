@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -61,7 +62,7 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     return planned
 
 
-def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
+def run(job: ShardedJob, planned: Plan, already_bad: Sequence[tuple[str, str]] = ()) -> Done:
     """Bring a split to its end.
 
     Each shard's record has what ``write`` returned, and ``shard`` (the name), ``inputs``, ``bad``
@@ -70,7 +71,7 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
     Args:
         job: what to do.
         planned: all inputs, those of finished shards too.
-        already_bad: inputs that were bad before they became rows; they count.
+        already_bad: what was bad before it became a row, ``(file, reason)``; it counts.
 
     Raises:
         TooManyBad: when the share of bad inputs passes ``job.max_bad_share``.
@@ -88,23 +89,26 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
     if len(records) < len(names):
         storage.remove_partials(job.output)
     bar = progress(None, f"{job.verb} {planned.split}", planned.inputs)
-    total, bad = planned.inputs + already_bad, already_bad
+    total, bad = planned.inputs + len(already_bad), len(already_bad)
+
+    def check(worst: Iterable[tuple[str, str]]) -> None:
+        if bad > job.max_bad_share * total:
+            examples = "\n".join(f"  {file}: {reason}" for file, reason in islice(worst, 5))
+            raise TooManyBad(
+                f"{bad} of {total} inputs of {planned.split!r} cannot be used, more than the "
+                f"allowed share of {job.max_bad_share:.1%}. Some of them:\n{examples}\n"
+                "Mend them and start again, or allow more with --max-bad-share"
+            )
+
+    check(already_bad)  # what is known before is said before the first shard
 
     def note(record: Row) -> None:
         nonlocal bad
         bad += len(record["bad"])
         bar.update(record["inputs"])
         bar.set_postfix(bad=bad, shards=f"{len(records)}/{len(names)}")
-        if bad > job.max_bad_share * total:
-            worst: list[Row] = record["bad"] or next(
-                (r["bad"] for r in records.values() if r["bad"]), []
-            )
-            examples = "\n".join(f"  {b['file']}: {b['reason']}" for b in worst[:5])
-            raise TooManyBad(
-                f"{bad} of {total} inputs of {planned.split!r} cannot be used, more than the "
-                f"allowed share of {job.max_bad_share:.1%}. Some of them:\n{examples}\n"
-                "Mend them and start again, or allow more with --max-bad-share"
-            )
+        rows = record["bad"] or [b for r in records.values() for b in r["bad"]]
+        check([*((b["file"], b["reason"]) for b in rows), *already_bad])
 
     with bar:
         bar.initial = sum(record["inputs"] for record in records.values())

@@ -49,6 +49,8 @@ class ClassMap:
     """Whether any other value stands for no class too; else it makes a mask unusable."""
     ignore_colours: tuple[str, ...] = ()
     """Colours that stand for no class."""
+    threshold: int | None = None
+    """With two classes: the grey from which on a pixel is the second one, in files of any kind."""
 
     def __post_init__(self) -> None:
         if not 0 < self.classes <= IGNORE:
@@ -88,6 +90,8 @@ class ClassMap:
         Raises:
             UnknownValues: when some mean nothing.
         """
+        if self.threshold is not None:
+            return ClassNumbers((values >= self.threshold).astype(np.uint8))
         found, beyond = _translated(values, self.numbers_of_values)
         if beyond and not self.ignore_rest:
             allowed = f"{len(self.ids)} given ids" if self.ids else f"0..{self.classes - 1}"

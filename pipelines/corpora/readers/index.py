@@ -23,6 +23,7 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
     A column ``id`` names pairs, else the photo's path does; a column ``split`` picks rows.
     """
     root = storage.absolute(corpus.root)
+    words: set[str] = set()
     for name, uri, _ in shards_of(corpus, split):
         table = _read(uri)
         missing = {corpus.images, corpus.masks} - set(table.column_names)
@@ -31,12 +32,18 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
                 f"{uri} has no column {', '.join(sorted(missing))}; it has "
                 f"{', '.join(table.column_names)}. --corpus.images and --corpus.masks name them"
             )
+        if "split" in table.column_names:
+            words |= set(map(str, table["split"].to_pylist()))
         for number, row in enumerate(table.to_pylist()):
             if "split" in row and row["split"] != corpus.folder(split):
                 continue
             image, mask = row[corpus.images], row[corpus.masks]
             if not image or not mask:
                 yield Bad(f"{name}, row {number}", "names no image" if mask else "names no mask")
+                continue
+            if odd := [value for value in (image, mask) if not isinstance(value, str)]:
+                kind = type(odd[0]).__name__
+                yield Bad(f"{name}, row {number}", f"{odd[0]!r} is of the type {kind}, not a path")
                 continue
             id_ = str(row["id"]) if row.get("id") is not None else os.path.splitext(image)[0]
             try:
@@ -45,6 +52,11 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
                 yield Bad(f"{name}, row {number}", str(reason))
                 continue
             yield Pair(id_, first, "", second, "", 0)
+    if words and corpus.folder(split) not in words:
+        raise ValueError(
+            f"{root}: no row is of the split {corpus.folder(split)!r}; there are "
+            f"{', '.join(sorted(words))}, which --corpus.splits names"
+        )
 
 
 def _place(root: str, allowed: tuple[str, ...], name: str) -> str:

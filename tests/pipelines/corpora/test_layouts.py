@@ -352,3 +352,80 @@ def test_masks_that_are_pictures(tmp_path):
     strict = Corpus(classes=("road", "car"), colours=("804080", "400080+c00000"))
     with pytest.raises(AssertionError, match="010203"):
         read(strict, tmp_path, "train")
+
+
+LISTS = {
+    "ids with dots": (["o1.view01", "o1.view02", "plain"], "o1.view01\no1.view02\nplain\n"),
+    "names with suffixes": (["o1.view01", "b"], "o1.view01.jpg\nb.PNG\n"),
+    "blanks in ids": (["my photo 1", "my photo 2"], "my photo 1\nmy photo 2.jpg\n"),
+    "more behind a blank": (["2007_000032", "b"], "2007_000032  1\nb -1\n"),
+    "folders": (["aachen/a_0", "ulm/a_0"], "images/aachen/a_0.jpg\nulm/a_0\n"),
+    "photo TAB mask": (["aachen/a_0", "my photo"],
+                       "images/aachen/a_0.jpg\tmasks/aachen/a_0.png\n"
+                       "images/my photo.jpg\tmasks/my photo.png\n"),
+    "photo, mask": (["aachen/a_0", "b"], '"images/aachen/a_0.jpg","masks/aachen/a_0.png"\nb, b\n'),
+    "photo mask": (["aachen/a_0", "b"], "images/aachen/a_0.jpg masks/aachen/a_0.png\nb.jpg b.png"),
+    "lines of Windows, blank ones and a remark": (["a", "b"], "# ids\r\n\r\na\r\nb \r\n"),
+}  # fmt: skip
+"""Kind -> the ids of its lines, and the file."""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_every_kind(tmp_path, kind, encoding):
+    ids, content = LISTS[kind]
+    for id_ in (*ids, "unlisted"):
+        put(tmp_path, f"images/{id_}.jpg", PHOTO)
+        put(tmp_path, f"masks/{id_}.png", ONE)
+    put(tmp_path, "train.txt", content.encode(encoding))
+    corpus = Corpus(images="images/{id}.jpg", masks="masks/{id}.png", lists="{split}.txt",
+                    classes=("a", "b"))  # fmt: skip
+    assert read(corpus, tmp_path, "train") == ({key: [1] for key in ids}, [])
+
+
+def test_a_list_pairs_what_has_other_names_and_says_what_is_gone(tmp_path):
+    put(tmp_path, "images/p1.jpg", PHOTO)
+    put(tmp_path, "masks/m1.png", ONE)
+    put(tmp_path, "train.txt", b"p1.jpg\tm1.png\ngone.jpg\tgone.png\n")
+    corpus = Corpus(images="images/{id}.jpg", masks="masks/{id}.png", lists="{split}.txt",
+                    classes=("a", "b"))  # fmt: skip
+    assert read(corpus, tmp_path, "train") == ({"p1": [1]}, ["listed, not there"])
+    put(tmp_path, "train.txt", "p1\nhärte\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train\.txt, line 2: byte 0xe4 is not UTF-8"):
+        read(corpus, tmp_path, "train")
+
+
+def test_suffixes_compare_without_case_and_what_can_be_opened_is_taken(tmp_path):
+    for name, kind in (("a.JPG", "JPEG"), ("b.jfif", "JPEG"), ("c.GIF", "GIF"), ("d.avif", "AVIF"),
+                       ("e.jp2", "JPEG2000"), ("f.ppm", "PPM"), ("g.Jpe", "JPEG")):  # fmt: skip
+        put(tmp_path, f"images/train/{name}", encoded(IMAGE, kind))
+        put(tmp_path, f"masks/train/{name[0]}.gif", encoded(values(0, 1), "GIF"))
+    put(tmp_path, "images/train/notes.txt", b"x")
+    put(tmp_path, "images/train/more.TXT", b"x")
+    put(tmp_path, "masks/train/0123", b"x")
+    corpus = Corpus(root=str(tmp_path), classes=("a", "b"))
+    assert read(corpus, tmp_path, "train") == ({key: [0, 1] for key in "abcdefg"}, [])
+    left = list_pairs(corpus, "train").left
+    assert left == [(".txt", 2, "images/train/more.TXT"),
+                    ("without a suffix", 1, "masks/train/0123")]  # fmt: skip
+    explicit = replace(corpus, images="images/{split}/{id}.jpg")
+    assert list(read(explicit, tmp_path, "train")[0]) == ["a"]
+
+
+def test_a_mask_that_keeps_its_values_goes_before_a_jpeg_of_it(tmp_path):
+    put(tmp_path, "images/train/a.jpg", PHOTO)
+    put(tmp_path, "masks/train/a.png", ONE)
+    put(tmp_path, "masks/train/a.jpg", PHOTO)
+    assert read(Corpus(classes=("a", "b")), tmp_path, "train") == ({"a": [1]}, [])
+
+
+def test_an_index_says_which_splits_it_has_and_what_is_no_path(tmp_path):
+    put(tmp_path, "i.csv", b"image,mask,split\n1,2,training\na.jpg,b.png,test\n")
+    corpus = Corpus(root=str(tmp_path), kind="index", shards="i.csv", images="image", masks="mask",
+                    classes=("a", "b"))  # fmt: skip
+    with pytest.raises(ValueError, match=r"no row is of the split 'train'; there are test, train"):
+        list_pairs(corpus, "train")
+    rows = [{"image": 1, "mask": 2}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "i.parquet")
+    with pytest.raises(ValueError, match="row 0: 1 is of the type int, not a path"):
+        list_pairs(replace(corpus, shards="i.parquet"), "train")
