@@ -272,6 +272,7 @@ def test_a_folder_of_before_the_networks_were_named_is_read(folder, tmp_path):
     assert index.pop("preconditioned") is False
     assert index.pop("unet") == ["diffusers", "UNet2DModel"]
     assert index.pop("autoencoder") == ["semflow.networks.autoencoder", "SpaceToDepth"]
+    assert index.pop("weights").keys() == {"unet/diffusion_pytorch_model.safetensors"}
     assert set(index) == {"_class_name", "format", "defaults", "palette", "provenance"}
     (old / "model_index.json").write_text(json.dumps(index))
     (old / "README.md").unlink()
