@@ -137,6 +137,21 @@ def write_bytes(uri: str, data: bytes) -> None:
     fs.pipe_file(path, data)
 
 
+def create_local(uri: str, data: bytes) -> bool:
+    """Write a local file if there is none yet; of several that try at once, one is told True."""
+    target = local_path(uri)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), prefix=".",
+                                     suffix=PARTIAL) as file:  # fmt: skip
+        file.write(data)
+        file.flush()
+        try:
+            os.link(file.name, target)
+        except FileExistsError:
+            return False
+    return True
+
+
 @contextmanager
 def writer(uri: str) -> Iterator[IO[bytes]]:
     """A file to write piece by piece: there whole when the block ends well, or not at all.

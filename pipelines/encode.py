@@ -41,7 +41,7 @@ from pipelines.dataset.latents import (
     read_manifest,
     write_manifest,
 )
-from pipelines.sharding import claim, raydata, runner
+from pipelines.sharding import claim, driver, raydata, runner
 from pipelines.sharding.job import ShardedJob
 from pipelines.sharding.threads import threads_for
 from semflow import Palette, load_autoencoder
@@ -78,7 +78,8 @@ def encode(cfg: EncodeConfig) -> Manifest:
         _say(before)
         return before
     splits, quarantine, done = {}, [], {}
-    with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+    params = config.flatten(config.to_dict(cfg))
+    with driver.at_work(cfg.output), tracking.run("encode", cfg.output, params) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
             records = done[split] = runner.run(jobs[split], plan, already_bad=bad).records

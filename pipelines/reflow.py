@@ -29,7 +29,7 @@ from pipelines.inference.predictors import ModelOptions, load_model
 from pipelines.inference.settings import model_fingerprint, read_model_index
 from pipelines.pages import pictures
 from pipelines.pages.page import publish
-from pipelines.sharding import claim, raydata
+from pipelines.sharding import claim, driver, raydata
 from pipelines.straightening import report as reflowreport
 from pipelines.straightening.config import ReflowConfig
 from pipelines.straightening.couplings import make_couplings
@@ -103,13 +103,15 @@ def reflow(cfg: ReflowConfig) -> dict[str, Any]:
     asked = {
         "config": params, "from": {"model": model_fingerprint(index), "data": manifest.fingerprint},
     }  # fmt: skip
+    driver.refuse_two(cfg.output)
     if cfg.overwrite:
         claim.make_room(cfg.output, cfg)
     if storage.exists(where) and (done := storage.read_json(where)).items() >= asked.items():
         print(f"{cfg.output} is finished: nothing to do")
         return dict(done)
     couplings = storage.join(cfg.output, COUPLINGS)
-    with tracking.run("reflow", cfg.output, config.flatten(params)) as run:
+    flat = config.flatten(params)
+    with driver.at_work(cfg.output), tracking.run("reflow", cfg.output, flat) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         coupled = make_couplings(cfg.model, cfg.data, couplings, cfg, gpus=cfg.ray.gpus_per_actor)
         claim.stands(cfg.output)

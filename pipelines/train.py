@@ -27,7 +27,7 @@ from pipelines import config
 from pipelines.config import UserError
 from pipelines.dataset import findings
 from pipelines.dataset.latents import Manifest, read_manifest
-from pipelines.sharding import raydata
+from pipelines.sharding import driver, raydata
 from pipelines.training import checkpoint, watch
 from pipelines.training.config import TrainConfig
 from pipelines.training.feed import fed_order
@@ -109,9 +109,10 @@ def train(
     manifest = read_manifest(cfg.data)
     check(cfg, manifest)
     store_null_prompt(cfg)
+    driver.refuse_two(cfg.output)
     watch.clear(cfg.output)
     params = config.flatten(config.to_dict(cfg))
-    with tracking.run("train", cfg.output, params, parent) as run:
+    with driver.at_work(cfg.output), tracking.run("train", cfg.output, params, parent) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         handle = run.handle.__dict__ if run.handle else None
         try:

@@ -33,7 +33,7 @@ from pipelines.dataset.latents import read_manifest
 from pipelines.evaluation.scores import compare
 from pipelines.pages.page import publish
 from pipelines.presets import TRAIN
-from pipelines.sharding import claim, raydata
+from pipelines.sharding import claim, driver, raydata
 from pipelines.train import resources, train
 from pipelines.training.config import TrainConfig
 from pipelines.training.model import MODEL
@@ -87,7 +87,7 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
         + " and ".join(f"{amount:g} {name}" for name, amount in takes.items())
     )
     params = config.flatten(config.to_dict(cfg))
-    with tracking.run("search-training", cfg.output, params) as run:
+    with driver.at_work(cfg.output), tracking.run("search-training", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         trials = run_trials(cfg, common, dimensions, run)
         claim.stands(cfg.output)

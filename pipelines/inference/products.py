@@ -17,7 +17,7 @@ from pipelines import config
 from pipelines.corpora.pair import left_over
 from pipelines.corpora.readers.pictures import pictures_below
 from pipelines.dataset.latents import parquet_bytes
-from pipelines.sharding import claim, runner
+from pipelines.sharding import claim, driver, runner
 from pipelines.sharding.job import Row, ShardedJob
 from pipelines.sharding.threads import side_by_side
 
@@ -120,7 +120,8 @@ def produce(
     if storage.exists(location) and (done := storage.read_json(location))["inputs"] == plan.inputs:
         print(f"{job.output} is finished: nothing to do")
         return dict(done)
-    with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
+    params = config.flatten(config.to_dict(cfg))
+    with driver.at_work(job.output), tracking.run(job.verb, job.output, params) as run:
         records, fresh, seconds = runner.run(job, plan)
         quarantined = runner.quarantine_lines(records)
         for line in quarantined[:10]:

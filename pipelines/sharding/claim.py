@@ -13,6 +13,7 @@ from typing import Any
 
 from infra import storage
 from pipelines import config
+from pipelines.sharding import driver
 from pipelines.sharding.plan import PROGRESS
 
 ASIDE = ".overwritten"
@@ -53,7 +54,9 @@ def start(
     Raises:
         ValueError: when the folder holds the work of a job with another fingerprint, or removing it
             would remove what the job reads, or what no job made.
+        UserError: when another driver is at work there.
     """
+    driver.refuse_two(output)
     if getattr(cfg, "overwrite", False):
         make_room(output, cfg)
     elif before := noted(output).get("fingerprint"):
