@@ -73,7 +73,8 @@ def _take(where: str, mine: dict[str, Any]) -> None:
     elif not storage.create_local(where, data):
         there = _read(where)
         if not (there and _lives(where, there)):  # what a dead one, or a cut one, left
-            storage.remove(where)
+            with suppress(FileNotFoundError):  # another one removed it at the same moment
+                storage.remove(where)
             storage.create_local(where, data)
             time.sleep(0.2)
 
