@@ -85,9 +85,9 @@ def disturbed_and_not(data: str, home: Path, steps: int) -> Found:
         )  # fmt: skip
         wait("step 28/")
         cluster.kill(other)
-        wait(", 1 workers")
+        wait(", 1 worker\n")
         cluster.add(1)
-        wait(", 2 workers")
+        wait(", 2 workers\n")
         if job.wait(600):
             raise RuntimeError(log.read_text()[-3000:])
     subprocess.run(
