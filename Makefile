@@ -1,6 +1,8 @@
 # make demo   set up .venv, then run the main job end to end (no GPU, no account, no network
 #             beyond the package registry)
 # make test   set up .venv, then run every check and test
+# make check  lint and types
+# make unit   what needs neither Ray nor a service
 #
 # torch comes first, at a version whose build for this machine is known: a plain range would pull
 # the newest one with gigabytes of CUDA. For another build: make demo TORCH='torch==2.12.*'
@@ -10,13 +12,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq # twice quiet: errors, no remarks on indexes
 
-.PHONY: demo test check install clean
+.PHONY: demo test check unit install clean
 
 demo: install
 	$(BIN)/python pipelines/demo.py
 
 test: install check
 	$(BIN)/python -m pytest
+
+unit: install
+	$(BIN)/python -m pytest --ignore tests/integration
 
 check: install
 	$(BIN)/ruff check .

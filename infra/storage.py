@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from infra import tree
 from infra.console import say
 
 S3_TRIES = 16
@@ -89,8 +91,25 @@ def absolute(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """``uri`` and parts below it, with single slashes."""
+    """``uri`` and parts below it, with single slashes: the one way from a name to a place.
+
+    Names come from listings, tables, tars and manifests, which others wrote.
+
+    Raises:
+        ValueError: when a part leads out of ``uri``.
+    """
+    if outside := next((part for part in parts if leads_out(part)), None):
+        raise ValueError(f"the name {outside!r} leads out of {uri}")
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name of something below a folder is none: as it stands, as a server would decode
+    it, or with the separators of Windows."""
+    if ".." not in name and "%" not in name and "\\" not in name and "\0" not in name:
+        return False  # a million names are looked at
+    decoded = unquote(unquote(name)).replace("\\", "/")
+    return "\0" in decoded or ".." in decoded.split("/")
 
 
 def exists(uri: str) -> bool:
@@ -116,6 +135,21 @@ def write_bytes(uri: str, data: bytes) -> None:
         return
     fs, path = filesystem(uri)
     fs.pipe_file(path, data)
+
+
+def create_local(uri: str, data: bytes) -> bool:
+    """Write a local file if there is none yet; of several that try at once, one is told True."""
+    target = local_path(uri)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), prefix=".",
+                                     suffix=PARTIAL) as file:  # fmt: skip
+        file.write(data)
+        file.flush()
+        try:
+            os.link(file.name, target)
+        except FileExistsError:
+            return False
+    return True
 
 
 @contextmanager
@@ -165,7 +199,20 @@ def remove_partials(uri: str) -> None:
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """What a JSON file says.
+
+    Raises:
+        ValueError: when it was cut or changed, naming it.
+    """
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{uri} ({len(data)} bytes) is no whole JSON: it was cut or changed after it was "
+            f"written ({type(error).__name__}: {error}). Copy it again from where it came, or "
+            "remove it and run again the job that writes it"
+        ) from error
 
 
 def write_json(uri: str, data: Any) -> None:
@@ -177,31 +224,54 @@ def list_files(uri: str, suffixes: Iterable[str] | None = None) -> list[str]:
     return list(find(uri, suffixes))
 
 
-def find(uri: str, suffixes: Iterable[str] | None = None) -> dict[str, int]:
+def find(
+    uri: str, suffixes: Iterable[str] | None = None, others: list[str] | None = None
+) -> dict[str, int]:
     """Files below ``uri``, by path relative to it, sorted, with their bytes.
 
-    Hidden files are left out; with suffixes (any case) all others are.
+    Hidden files, and all in hidden folders, are left out; with suffixes (any case) all others are.
+    Local folders that are linked in are entered, each real one once; what is not entered is said.
+    ``others`` is given the paths of what no suffix takes, as a person can read them.
 
     Raises:
         FileNotFoundError: when there is nothing at ``uri``.
-        ValueError: when a name is not UTF-8: no table could hold it.
+        ValueError: when it is a file, or a name is not UTF-8: no table could hold it.
     """
-    fs, root = filesystem(uri)
-    files = fs.find(root, detail=True)
-    if not files and not fs.exists(root):
-        raise FileNotFoundError(f"there is nothing at {uri}")
+    files = tree.walk(local_path(uri)) if is_local(uri) else _listed(uri)
     wanted = None if suffixes is None else {suffix.lower() for suffix in suffixes}
-    prefix = root.rstrip("/") + "/"
     found = {
-        path.removeprefix(prefix): int(files[path]["size"] or 0)
+        path: files[path]
         for path in sorted(files)
-        if not path.rpartition("/")[2].startswith(".")
-        and (wanted is None or os.path.splitext(path)[1].lower() in wanted)
+        if wanted is None or os.path.splitext(path)[1].lower() in wanted
     }
+    if others is not None:
+        left = sorted(files.keys() - found.keys())
+        others += [os.fsencode(path).decode(errors="backslashreplace") for path in left]
     if odd := [path for path in found if not _is_text(path)]:
         raise ValueError(f"{len(odd)} names below {uri} are not UTF-8, {os.fsencode(odd[0])!r} for "
                          "one, and no table could hold them: rename them")  # fmt: skip
     return found
+
+
+def _listed(uri: str) -> dict[str, int]:
+    """What is not hidden below a ``uri`` elsewhere, with bytes."""
+    fs, root = filesystem(uri)
+    files = fs.find(root, detail=True)
+    if not files and not fs.exists(root):
+        raise FileNotFoundError(f"there is nothing at {uri}")
+    if root.rstrip("/") in files:
+        raise ValueError(f"{uri} is a file, and a folder is asked for")
+    prefix = root.rstrip("/") + "/"
+    strange = [p for p in files if not p.startswith(prefix) or leads_out(p.removeprefix(prefix))]
+    if strange:
+        say(f"warning: {len(strange)} names in the listing of {uri} lead out of it and are left "
+            f"out, {strange[0]!r} for one", error=True)  # fmt: skip
+    names = {path.removeprefix(prefix): files[path] for path in files.keys() - set(strange)}
+    return {
+        name: int(info["size"] or 0)
+        for name, info in names.items()
+        if not any(tree.hidden(part) for part in name.split("/"))
+    }
 
 
 def _is_text(path: str) -> bool:
@@ -213,10 +283,24 @@ def _is_text(path: str) -> bool:
 
 
 def below(uri: str, folder: str) -> str | None:
-    """The path from ``folder`` to ``uri``, "" for itself; None where it is not in it."""
-    one, other = (os.path.realpath(local_path(u)) if is_local(u) else u for u in (uri, folder))
-    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    """The path from ``folder`` to ``uri``, "" for itself; None where it is not in it.
+
+    Local ones by where links lead; of others ``..`` and doubled slashes are resolved.
+    """
+    one, other = (_real(u).rstrip("/") + "/" for u in (uri, folder))
     return one.removeprefix(other).rstrip("/") if one.startswith(other) else None
+
+
+def _real(uri: str) -> str:
+    if is_local(uri):
+        return os.path.realpath(local_path(uri))
+    scheme, _, path = uri.partition("://")
+    return f"{'s3' if scheme == 's3a' else scheme}://{os.path.normpath(path)}"
+
+
+def move(uri: str, to: str) -> None:
+    """Give a local folder or file another name."""
+    os.replace(local_path(uri), local_path(to))
 
 
 def remove(uri: str) -> None:

@@ -7,6 +7,7 @@ environment (``AWS_*``, ``MLFLOW_TRACKING_URI``).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,12 +19,16 @@ from typing import Any, TypeVar
 import tyro
 from pydantic import TypeAdapter
 
-from infra import console, storage
+from infra import console, credentials, storage
 
 T = TypeVar("T")
 
 VERBOSE = "--verbose"
 SAYS = f"{VERBOSE}, anywhere, also shows what Ray, MLflow and other libraries say."
+
+
+OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a wrong path raises: also a file in place of a folder, and the other way round."""
 
 
 class UserError(RuntimeError):
@@ -62,11 +67,30 @@ def parse(
                 for name, (about, preset) in presets.items()
             }
             chosen: T = tyro.extras.overridable_config_cli(shown, **options)
-            return chosen
-        only: T = tyro.cli(kind, **options)
-        return only
+        else:
+            chosen = tyro.cli(kind, **options)
+        refuse_credentials(to_dict(chosen))
+        return chosen
     except ValueError as error:  # from a __post_init__
         sys.exit(f"error: {error}")
+
+
+def refuse_credentials(data: Any, option: str = "") -> None:
+    """Look for credentials in the URIs of a configuration's plain data.
+
+    Raises:
+        ValueError: naming the option, and not the URI.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            refuse_credentials(value, f"{option}.{key}" if option else str(key))
+    elif isinstance(data, list | tuple):
+        for value in data:
+            refuse_credentials(value, option)
+    elif isinstance(data, str) and (found := credentials.carried(data)):
+        raise ValueError(
+            f"--{option.replace('_', '-')} is a URI with {found}. {credentials.INSTEAD}"
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -124,7 +148,38 @@ def exit_on_error(main: Callable[[], None]) -> None:
     console.quieten()
     try:
         main()
-    except (UserError, FileNotFoundError, ValueError) as error:
-        if os.environ.get("SEMFLOW_TRACEBACK"):
+    except Exception as error:
+        told = in_words(error)
+        if told is None or os.environ.get("SEMFLOW_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {told}")
+
+
+DISK = {
+    errno.ENOSPC: "there is no space left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "it can only be read",
+    errno.EACCES: "this user may not write or read there",
+    errno.EPERM: "this user may not write or read there",
+}
+
+
+def in_words(error: BaseException) -> str | None:
+    """What the user can do about an error, in a sentence; None where it is a fault of ours.
+
+    A disk that is full or closed is found wherever it was met: Ray hands a worker's error on as
+    the cause of its own.
+    """
+    seen: list[BaseException] = []
+    inner: BaseException | None = error
+    while inner is not None and inner not in seen:
+        seen.append(inner)
+        if isinstance(inner, OSError) and inner.errno in DISK:
+            place = inner.filename or "the output or a temporary folder"
+            return (
+                f"{DISK[inner.errno]}: {place}. What was finished is kept; make room or give "
+                "another place, and the same command goes on"
+            )
+        cause = getattr(inner, "cause", None)
+        inner = cause if isinstance(cause, BaseException) else inner.__cause__ or inner.__context__
+    return str(error) if isinstance(error, (UserError, ValueError, *OF_PATHS)) else None

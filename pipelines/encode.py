@@ -25,8 +25,10 @@ from typing import Any
 
 from infra import storage, tracking
 from pipelines import config
-from pipelines.corpora import list_pairs
+from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
+from pipelines.corpora.readers.orientation import drawn
+from pipelines.dataset import findings
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder, WriteShard
@@ -39,7 +41,7 @@ from pipelines.dataset.latents import (
     read_manifest,
     write_manifest,
 )
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, driver, raydata, runner
 from pipelines.sharding.job import ShardedJob
 from pipelines.sharding.threads import threads_for
 from semflow import Palette, load_autoencoder
@@ -57,12 +59,13 @@ def encode(cfg: EncodeConfig) -> Manifest:
     palette = _palette(cfg)
     cfg.perturbation.check(palette)
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
+    listings = list_splits(cfg.corpus)
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
-    runner.keep_apart(cfg.output, cfg.corpus.root)
-    listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
+    claim.not_in_place_of(cfg.output, cfg.corpus.root)
     note = {"palette": [cfg.palette, palette.to_json()]}
-    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite, note=note)
+    claim.start(cfg.output, fingerprint, cfg, note=note)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
     cfg = replace(cfg, actors=actors, threads=threads)
     jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
@@ -72,18 +75,21 @@ def encode(cfg: EncodeConfig) -> Manifest:
         name: plan.inputs for name, plan in plans.items()
     }:
         print(f"{cfg.output} is already encoded: nothing to do")
+        _say(before)
         return before
-    splits, quarantine = {}, []
-    with tracking.run("encode", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+    splits, quarantine, done = {}, [], {}
+    params = config.flatten(config.to_dict(cfg))
+    with driver.at_work(cfg.output), tracking.run("encode", cfg.output, params) as run:
         for split, plan in plans.items():
             bad = listings[split].bad
-            records = runner.run(jobs[split], plan, already_bad=len(bad)).records
+            records = done[split] = runner.run(jobs[split], plan, already_bad=bad).records
             splits[split] = Split.of(records, plan.inputs, len(cfg.corpus.classes))
             quarantine += runner.quarantine_lines(records, bad)
         manifest = Manifest(
             uri=cfg.output, fingerprint=dataset_fingerprint(fingerprint, splits), recipe=how,
             corpus=config.to_dict(cfg.corpus), palette=palette, height=cfg.height,
             width=cfg.width, splits=splits, quarantined=len(quarantine), codec_ceiling={},
+            findings=findings.findings(done),
         )  # fmt: skip
         ceiling = codec_ceiling(manifest, cfg.autoencoder)
         lines = "".join(json.dumps(line) + "\n" for line in quarantine)
@@ -94,12 +100,19 @@ def encode(cfg: EncodeConfig) -> Manifest:
         run.artifact_json(MANIFEST, storage.read_json(storage.join(cfg.output, MANIFEST)))
     for line in quarantine[:10]:
         print(f"quarantined: {line['file']}: {line['reason']}", file=sys.stderr)
-    return read_manifest(cfg.output)
+    manifest = read_manifest(cfg.output)
+    _say(manifest)
+    return manifest
+
+
+def _say(manifest: Manifest) -> None:
+    for sentence in findings.said(manifest, list(manifest.splits)):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _palette(cfg: EncodeConfig) -> Palette:
     """The palette of the work that is there, if any: another machine may round otherwise."""
-    kind, there = runner.noted(cfg.output).get("palette", (None, None))
+    kind, there = claim.noted(cfg.output).get("palette", (None, None))
     if kind == cfg.palette and not cfg.overwrite:
         old = Palette.from_json(there)
         if old.names == cfg.corpus.classes:

@@ -12,6 +12,7 @@ and images a second are those of this machine. Writes OUTPUT/report.json and OUT
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 
 from infra import storage, tracking
 from pipelines import config
+from pipelines.dataset import findings
 from pipelines.dataset.latents import Manifest, read_manifest
 from pipelines.evaluation import imagemetrics, report
 from pipelines.evaluation.config import EvaluateConfig
@@ -81,6 +83,8 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
     todo = units(manifest, cfg)
     if not todo:
         raise ValueError(f"there is nothing in {cfg.split!r} of {cfg.data}")
+    for sentence in findings.said(manifest, [cfg.split]):
+        print(f"warning: {sentence}", file=sys.stderr)
     # Found here, once: actors need neither the files nor the network.
     networks = find_networks(cfg.metrics) if networks is None else networks
     with tracking.run("evaluate", cfg.output, config.flatten(config.to_dict(cfg))) as run:
@@ -164,8 +168,10 @@ def main() -> None:
     raydata.init(cfg.ray.address)
     result = evaluate(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in report.headline(result).items()))
-    for name, reason in result["image_metrics"]["unavailable"].items():
-        print(f"{name:28} unavailable: {reason}")
+    if left_out := result["image_metrics"]["unavailable"]:
+        fetch = any("--metrics.download" in reason for reason in left_out.values())
+        print(f"left out: {', '.join(left_out)}; the report says why"
+              + fetch * ", and --metrics.download fetches what they need, once")  # fmt: skip
     print(f"the report: {storage.join(cfg.output, 'report.html')}")
 
 

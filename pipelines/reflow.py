@@ -29,7 +29,7 @@ from pipelines.inference.predictors import ModelOptions, load_model
 from pipelines.inference.settings import model_fingerprint, read_model_index
 from pipelines.pages import pictures
 from pipelines.pages.page import publish
-from pipelines.sharding import raydata
+from pipelines.sharding import claim, driver, raydata
 from pipelines.straightening import report as reflowreport
 from pipelines.straightening.config import ReflowConfig
 from pipelines.straightening.couplings import make_couplings
@@ -98,22 +98,23 @@ def reflow(cfg: ReflowConfig) -> dict[str, Any]:
         ValueError: when model and data do not fit, or the output holds other work.
         UserError: when the training diverged, was asked to stop, or failed too often.
     """
-    if cfg.overwrite:
-        storage.remove(cfg.output)
     params, where = config.to_dict(cfg), storage.join(cfg.output, SUMMARY)
     manifest, index = read_manifest(cfg.data), read_model_index(cfg.model)
     asked = {
         "config": params, "from": {"model": model_fingerprint(index), "data": manifest.fingerprint},
     }  # fmt: skip
+    driver.refuse_two(cfg.output)
+    if cfg.overwrite:
+        claim.make_room(cfg.output, cfg)
     if storage.exists(where) and (done := storage.read_json(where)).items() >= asked.items():
         print(f"{cfg.output} is finished: nothing to do")
         return dict(done)
     couplings = storage.join(cfg.output, COUPLINGS)
-    with tracking.run("reflow", cfg.output, config.flatten(params)) as run:
+    flat = config.flatten(params)
+    with driver.at_work(cfg.output), tracking.run("reflow", cfg.output, flat) as run:
         run.dataset(cfg.data, manifest.fingerprint)
-        coupled = make_couplings(
-            cfg.model, cfg.data, couplings, cfg, gpus=cfg.ray.gpus_per_actor, overwrite=False
-        )
+        coupled = make_couplings(cfg.model, cfg.data, couplings, cfg, gpus=cfg.ray.gpus_per_actor)
+        claim.stands(cfg.output)
         again = replace(
             cfg.train, data=couplings, output=storage.join(cfg.output, RUN), init=cfg.model,
             online_masks=False,

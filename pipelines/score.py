@@ -22,9 +22,10 @@ import torch
 from infra import storage, tracking
 from pipelines import config
 from pipelines.config import UserError
-from pipelines.corpora import Corpus, digits, list_pairs
+from pipelines.corpora import list_split
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
+from pipelines.corpora.readers.orientation import drawn
 from pipelines.evaluation import predictions, report
 from pipelines.evaluation.compare import Compare
 from pipelines.evaluation.config import ScoreConfig
@@ -40,9 +41,7 @@ PAGES = Path(report.__file__).parent
 
 def presets() -> dict[str, tuple[str, ScoreConfig]]:
     """The corpora that encode.py knows, by the same names."""
-    demo = ("The demo's scenes of handwritten digits.", Corpus(classes=digits.CLASSES))
-    corpora = KNOWN | {"digits": demo}
-    return {name: (about, ScoreConfig(corpus=corpus)) for name, (about, corpus) in corpora.items()}
+    return {name: (about, ScoreConfig(corpus=corpus)) for name, (about, corpus) in KNOWN.items()}
 
 
 def numbers(cfg: ScoreConfig) -> list[int]:
@@ -66,9 +65,11 @@ def score(cfg: ScoreConfig) -> Row:
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
     ignored, split = numbers(cfg), cfg.split or cfg.corpus.splits[-1]
-    listing = list_pairs(cfg.corpus, split)
+    listing = list_split(cfg.corpus, split)
+    how = drawn(cfg.corpus, {split: listing})
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=how))
     matched, missing = predictions.match(
-        listing.pairs.to_pylist(), predictions.find(cfg.labels, cfg.corpus.classes)
+        listing.pairs.to_pylist(), predictions.find(cfg.labels, cfg.corpus.classes, cfg.masks_are)
     )
     _refuse(cfg, missing, "have no prediction")
     if not matched:
@@ -80,13 +81,15 @@ def score(cfg: ScoreConfig) -> Row:
         dataset = ray.data.from_items(matched, override_num_blocks=blocks)
         confusion, resized = ConfusionMatrix(len(cfg.corpus.classes)), 0
         unusable: list[str] = []
-        compare = Compare(cfg.corpus, cfg.values, ignored if cfg.ignore_pixels else ())
+        strange: list[str] = []
+        compare = Compare(cfg.corpus, cfg.masks_are, ignored if cfg.ignore_pixels else ())
         rows = dataset.map_batches(compare, batch_size=None).iter_rows()
         for row in runner.progress(rows, "score", blocks):
             counts = torch.tensor(np.asarray(row["confusion"]))
             confusion = confusion + ConfusionMatrix(confusion.num_classes, counts)
             resized += int(row["resized"])
             unusable += str(row["bad"]).splitlines()
+            strange += str(row["strange"]).splitlines()
         _refuse(cfg, unusable, "cannot be read")
         result = {
             "corpus": cfg.corpus.root, "split": split, "labels": cfg.labels,
@@ -94,7 +97,8 @@ def score(cfg: ScoreConfig) -> Row:
             **confusion.scores(cfg.corpus.classes, ignored),
             "ignored_classes": list(cfg.ignore_classes), "ignored_pixels": cfg.ignore_pixels,
             "pixels": int(confusion.counts.sum()), "resized": resized, "missing": missing,
-            "unusable": unusable, "without_partner": [bad._asdict() for bad in listing.bad],
+            "unusable": unusable, "unknown_values": strange,
+            "without_partner": [bad._asdict() for bad in listing.bad],
             "confusion": confusion.counts.tolist(), "config": config.to_dict(cfg),
         }  # fmt: skip
         storage.write_json(storage.join(cfg.output, SCORES), result)
@@ -131,6 +135,9 @@ def main() -> None:
     raydata.init(cfg.ray.address)
     result = score(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in headline(result).items()))
+    if strange := result["unknown_values"]:
+        print(f"warning: {len(strange)} predictions have values of no class, which count as "
+              f"misses: {strange[0]}")  # fmt: skip
     print(f"the scores: {storage.join(cfg.output, PAGE)}")
 
 

@@ -50,7 +50,9 @@ def build(cfg: ServiceConfig) -> Application:
     defaults = read_defaults(index, cfg.settings)
     cfg.segment.over(defaults.segment)
     cfg.synthesize.over(defaults.synthesize)
-    cfg.perturbation.over(defaults.perturbation).check(Palette.from_json(index["palette"]))
+    palette = Palette.from_json(index["palette"])
+    cfg.perturbation.over(defaults.perturbation).check(palette)
+    serveconfig.service_reader(cfg, palette, defaults)
     sized = service.deployment.options(
         num_replicas=cfg.replicas,
         ray_actor_options={"num_cpus": 1, "num_gpus": cfg.ray.gpus_per_actor},

@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines import config, corpora
-from pipelines.inference.predictors import (
-    Synthesizer,
-)
+from pipelines.inference.masks import mask_reader
+from pipelines.inference.predictors import Synthesizer
 from pipelines.inference.products import find_inputs, produce, table_of
 from pipelines.inference.settings import read_defaults, read_model_index
 from pipelines.sharding import raydata
@@ -34,8 +33,9 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     """Run the job; returns the summary, which is also written.
 
     Raises:
-        ValueError: when there is no model or no mask, the output holds other work, an edit names
-            what is no class, or the perturbation could change a label.
+        ValueError: when there is no model or no mask, what the masks are does not fit the model,
+            the output holds other work, an edit names what is no class, or the perturbation could
+            change a label.
         TooManyBad: when too many masks cannot be used.
     """
     index = read_model_index(cfg.model)
@@ -45,7 +45,8 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     perturbation = cfg.perturbation.over(defaults.perturbation)
     perturbation.check(palette)
     recipe = Recipe.of(cfg.edits, palette.names)
-    ignore_ids = defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
+    reader = mask_reader(palette, defaults, cfg.masks_are, cfg.corpus)
+    known = reader.given.corpus
     found = find_inputs(cfg.masks, corpora.MASKS, cfg.output)
     paths = list(found)
     inputs = table_of(drafts(
@@ -58,7 +59,8 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
         "solver": config.to_dict(solver),
         "perturbation": config.to_dict(perturbation),
         **cfg.actors.arithmetic,
-        "ignore_ids": list(ignore_ids),
+        "masks_are": cfg.masks_are,
+        "class_map": known.to_json() if known and cfg.masks_are == "corpus" else None,
         "edits": config.to_dict(cfg.edits),
         "quality": config.to_dict(cfg.quality)
         | {"solver": config.to_dict(segment), "window": defaults.window},
@@ -80,7 +82,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
     shards = -(-inputs.num_rows // cfg.images_per_shard)
     job = ShardedJob(
         verb="synthesize", output=cfg.output, fingerprint=fingerprint,
-        decode=DecodeMask(cfg.masks, size, palette.names, ignore_ids, recipe), model=actors,
+        decode=DecodeMask(cfg.masks, size, reader, recipe), model=actors,
         write=WriteImages(cfg, palette, fingerprint, shards), max_bad_share=cfg.max_bad_share,
         inputs_per_shard=cfg.images_per_shard, inputs_per_block=cfg.actors.batch_size, key="name",
         read_threads=threads_for(cfg.masks, gpus),

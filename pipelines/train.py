@@ -25,8 +25,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from infra import storage, tracking
 from pipelines import config
 from pipelines.config import UserError
+from pipelines.dataset import findings
 from pipelines.dataset.latents import Manifest, read_manifest
-from pipelines.sharding import raydata
+from pipelines.sharding import driver, raydata
 from pipelines.training import checkpoint, watch
 from pipelines.training.config import TrainConfig
 from pipelines.training.feed import fed_order
@@ -45,6 +46,9 @@ def check(cfg: TrainConfig, manifest: Manifest) -> None:
     """
     if not manifest.split("train").rows:
         raise ValueError(f"{cfg.data} has no rows to train on")
+    findings.refuse_one_class(manifest, "train")
+    for sentence in findings.said(manifest, ["train", manifest.judged]):
+        print(f"warning: {sentence}", file=sys.stderr)
     if cfg.online_masks and "coupling" in manifest.recipe:
         raise ValueError(
             f"{cfg.data} holds couplings: each image belongs to the one mask that a flow connects "
@@ -76,7 +80,11 @@ def last_note(output: str) -> dict[str, Any] | None:
     if last is None:
         return None
     with last.filesystem.open_input_stream(f"{last.path}/{checkpoint.TRAINER}") as file:
-        return checkpoint.parse_note(file.readall())
+        data = file.readall()
+    try:
+        return checkpoint.parse_note(data)
+    except ValueError:  # damaged: the workers say so, and take the one before it
+        return None
 
 
 def train(
@@ -101,9 +109,10 @@ def train(
     manifest = read_manifest(cfg.data)
     check(cfg, manifest)
     store_null_prompt(cfg)
+    driver.refuse_two(cfg.output)
     watch.clear(cfg.output)
     params = config.flatten(config.to_dict(cfg))
-    with tracking.run("train", cfg.output, params, parent) as run:
+    with driver.at_work(cfg.output), tracking.run("train", cfg.output, params, parent) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         handle = run.handle.__dict__ if run.handle else None
         try:

@@ -48,11 +48,11 @@ to {width}x{height}, masks come back at the photo's own size.
 - Segmenting as saved: {segment}. Synthesizing: {synthesize}, from masks perturbed by
   {kind} noise of at most {amplitude:g} (pixels in [-1, 1]). `model_index.json` says what holds now.
 
-| id | class | anchor, RGB |
-|--:|---|---|
+| id | class | anchor, RGB | in its corpus's files |
+|--:|---|---|---|
 {rows}
 
-Values of mask files that stand for no class: {ignored}.
+Masks that it makes, and masks that it is given, hold these ids, and 255 for no class. {files}
 
 ## How it was trained
 
@@ -84,6 +84,8 @@ def model_card(index: dict[str, Any]) -> str:
     """The card, Markdown with YAML front matter, of a model with this ``model_index.json``."""
     palette, defaults = index["palette"], index["defaults"]
     colours = ["{}, {}, {}".format(*colour) for colour in palette["colours"]]
+    class_map = defaults.get("class_map")
+    values = _values(class_map) if class_map else ["?"] * len(colours)
     return _CARD.format(
         use=USE,
         classes=len(palette["names"]),
@@ -97,11 +99,28 @@ def model_card(index: dict[str, Any]) -> str:
         synthesize=_solver(defaults["synthesize"]),
         **defaults["perturbation"],
         rows="\n".join(
-            f"| {number} | {_cell(name)} | {colour} |"
-            for number, (name, colour) in enumerate(zip(palette["names"], colours, strict=True))
+            f"| {number} | {_cell(name)} | {colour} | {value} |"
+            for number, (name, colour, value) in enumerate(
+                zip(palette["names"], colours, values, strict=True)
+            )
         ),
-        ignored=", ".join(map(str, defaults.get("ignore_ids", ()))) or "none",
+        files=_files(class_map),
         training=_training(index["provenance"]),
+    )
+
+
+def _values(class_map: dict[str, Any]) -> list[str]:
+    """How each class stands in the files of the corpus."""
+    return [str(value) for value in class_map["colours"] or class_map["ids"]]
+
+
+def _files(class_map: dict[str, Any] | None) -> str:
+    """What else there is to know of the corpus's own files."""
+    if not class_map:
+        return "What the\nfiles of its corpus hold, the folder does not say."
+    ignored = ", ".join(map(str, class_map["ignore_ids"])) or "none"
+    return f"In the\nfiles of its corpus the values of no class are: {ignored}." + (
+        " So is any other." if class_map["ignore_rest"] else ""
     )
 
 

@@ -19,14 +19,18 @@ from semflow.card import model_card
 from semflow.flow.path import RectifiedFlow
 from semflow.flow.solvers import Solution, Solver, integrate
 from semflow.flow.symmflow import FLOWS
+from semflow.masks.classmap import ClassMap
 from semflow.masks.decoding import check_window, decode
-from semflow.masks.palette import IGNORE, Palette
+from semflow.masks.palette import Palette
 from semflow.masks.perturb import Perturbation
+from semflow.networks import trusted
 from semflow.networks.autoencoder import DiffusersAutoencoder, load_autoencoder
 from semflow.networks.base import Autoencoder
 from semflow.networks.velocity import Velocity
 
 FORMAT = 1
+MOST_SIDE = 2**15
+"""Pixels: more than any photo has, and few enough for memory."""
 INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
 
 
@@ -55,24 +59,33 @@ class Defaults:
     segment: Solver = field(default_factory=Solver)
     synthesize: Solver = field(default_factory=Solver)
     perturbation: Perturbation = field(default_factory=Perturbation)
-    ignore_ids: tuple[int, ...] = (IGNORE,)
-    """Ids that mask files of this model's corpus give to no class; tensors have 255 for them."""
+    class_map: ClassMap | None = None
+    """What the values of its corpus's own mask files mean, where that is known. Folders of earlier
+    versions do not say: their ``ignore_ids`` are values without the ids that they belong to."""
     window: int = 1
     """Pixels a side over which class probabilities are averaged when a picture is read as a mask
     (:mod:`semflow.masks.decoding`); 1 takes the nearest anchor, as the paper does."""
 
     def __post_init__(self) -> None:
         check_window(self.window)
+        for side in (self.height, self.width):
+            if not isinstance(side, int) or not 1 <= side <= MOST_SIDE:
+                raise ValueError(f"a picture's sides lie in 1..{MOST_SIDE} pixels, not {side!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON data, for :meth:`from_json`."""
+        return asdict(self) | {"class_map": self.class_map and self.class_map.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Defaults:
+        class_map = data.get("class_map")
         return cls(
             height=data["height"],
             width=data["width"],
             segment=Solver(**data["segment"]),
             synthesize=Solver(**data["synthesize"]),
             perturbation=Perturbation(**data["perturbation"]),
-            ignore_ids=tuple(data.get("ignore_ids", (IGNORE,))),
+            class_map=class_map and ClassMap.from_json(class_map),
             window=data.get("window", 1),
         )
 
@@ -100,11 +113,15 @@ class SemFlow(nn.Module):
             path: what the field was trained on; None is SemFlow's, straight from image to mask.
 
         Raises:
-            ValueError: when the perturbation could change a label with this palette, or the size
-                does not divide by the autoencoder's factor.
+            ValueError: when the perturbation could change a label with this palette, the size does
+                not divide by the autoencoder's factor, or the class map has other classes.
         """
         super().__init__()
         defaults.perturbation.check(palette)
+        if defaults.class_map and defaults.class_map.classes != len(palette):
+            raise ValueError(
+                f"a class map of {defaults.class_map.classes} classes for {len(palette)} anchors"
+            )
         autoencoder.latent_size(defaults.height, defaults.width)
         self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
         self.defaults, self.provenance = defaults, provenance or {}
@@ -215,7 +232,7 @@ class SemFlow(nn.Module):
         for file in folder.glob(f"{AUTOENCODER}/*.*"):  # another kind's would be taken for it
             file.unlink()
         self.autoencoder.save(folder / AUTOENCODER)
-        index = self.index()
+        index = self.index() | {"weights": trusted.digests(folder)}
         (folder / CARD).write_text(model_card(index))
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
 
@@ -233,7 +250,7 @@ class SemFlow(nn.Module):
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
             "preconditioned": self.velocity.preconditioning is not None,
-            "defaults": asdict(self.defaults),
+            "defaults": self.defaults.to_json(),
             "palette": self.palette.to_json(),
             "provenance": self.provenance,
         }
@@ -243,23 +260,31 @@ class SemFlow(nn.Module):
         """Read a folder that :meth:`save` wrote, in evaluation mode.
 
         Raises:
-            ValueError: when the folder is no SemFlow model, or a later version's.
+            ValueError: when the folder is no SemFlow model, a later version's, damaged, or not to
+                be trusted (:mod:`semflow.networks.trusted`).
         """
         path = Path(folder) / INDEX
         if not path.is_file():
             raise ValueError(f"{folder} is no SemFlow model: it has no {INDEX}")
-        index = json.loads(path.read_text())
+        index = trusted.read_json(path)
         if index.get("_class_name") != "SemFlow" or index.get("format") != FORMAT:
             raise ValueError(
                 f"{path} is a {index.get('_class_name')} of format {index.get('format')}; "
                 f"this version reads SemFlow, format {FORMAT}"
             )
+        trusted.check_digests(folder, index.get("weights"))
+        try:
+            palette, defaults = (
+                Palette.from_json(index["palette"]), Defaults.from_json(index["defaults"])
+            )  # fmt: skip
+            path_, provenance = FLOWS[index.get("flow", "semflow")](), dict(index["provenance"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not as SemFlow writes it ({type(error).__name__}: {error}): it was "
+                "changed by hand or damaged; copy the model's folder again"
+            ) from error
         model = cls(
-            Velocity.load(folder),
-            load_autoencoder(Path(folder) / AUTOENCODER),
-            Palette.from_json(index["palette"]),
-            Defaults.from_json(index["defaults"]),
-            index["provenance"],
-            FLOWS[index.get("flow", "semflow")](),  # early folders do not say
-        )
+            Velocity.load(folder), load_autoencoder(Path(folder) / AUTOENCODER), palette, defaults,
+            provenance, path_,
+        )  # fmt: skip
         return model.eval().requires_grad_(False)

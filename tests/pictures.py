@@ -19,9 +19,10 @@ PALETTE = Palette(
 would differ, too."""
 
 
-def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+def encoded(array: np.ndarray | Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format=kind, **options)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(buffer, format=kind, **options)
     return buffer.getvalue()
 
 

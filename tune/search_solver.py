@@ -31,7 +31,7 @@ from pipelines.evaluation.scores import Scored
 from pipelines.inference import settings
 from pipelines.inference.settings import Settings
 from pipelines.pages.page import publish
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, driver, raydata
 from pipelines.training.model import check_fit
 from semflow import Palette, Solver
 from semflow.sampler import Defaults
@@ -107,16 +107,16 @@ def search(cfg: SearchSolverConfig) -> dict[str, Any]:
     fingerprint = config.fingerprint(
         ["search", settings.model_fingerprint(index), manifest.fingerprint, decisive(cfg)]
     )
-    runner.start(
-        cfg.output, fingerprint, overwrite=cfg.overwrite, note={"defaults": index["defaults"]}
-    )
+    claim.start(cfg.output, fingerprint, cfg, note={"defaults": index["defaults"]})
     # As they were when the search began: it may end by changing them.
-    defaults = Defaults.from_json(runner.noted(cfg.output)["defaults"])
-    with tracking.run("search", cfg.output, config.flatten(config.to_dict(cfg))) as run:
+    defaults = Defaults.from_json(claim.noted(cfg.output)["defaults"])
+    params = config.flatten(config.to_dict(cfg))
+    with driver.at_work(cfg.output), tracking.run("search", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         curvature = measured(cfg)
         todo = candidates(cfg, palette, defaults, curvature["grids"])
         errors = run_trials(cfg, todo, steps, run)
+        claim.stands(cfg.output)
         found = {}
         for one in todo:
             scored = None if one.name in errors else recall(cfg.output, one.name)

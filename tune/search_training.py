@@ -33,7 +33,7 @@ from pipelines.dataset.latents import read_manifest
 from pipelines.evaluation.scores import compare
 from pipelines.pages.page import publish
 from pipelines.presets import TRAIN
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, driver, raydata
 from pipelines.train import resources, train
 from pipelines.training.config import TrainConfig
 from pipelines.training.model import MODEL
@@ -80,16 +80,17 @@ def search(cfg: SearchTrainingConfig) -> dict[str, Any]:
     what = {k: v for k, v in config.to_dict(cfg).items()
             if k not in ("hours", "overwrite", "output", "data", "concurrent")}  # fmt: skip
     fingerprint = config.fingerprint(["search-training", manifest.fingerprint, what])
-    runner.start(cfg.output, fingerprint, overwrite=cfg.overwrite)
+    claim.start(cfg.output, fingerprint, cfg)
     takes = resources(common)
     print(
         f"{cfg.trials} trials, {cfg.concurrent} at once, each of {common.workers} workers with "
         + " and ".join(f"{amount:g} {name}" for name, amount in takes.items())
     )
     params = config.flatten(config.to_dict(cfg))
-    with tracking.run("search-training", cfg.output, params) as run:
+    with driver.at_work(cfg.output), tracking.run("search-training", cfg.output, params) as run:
         run.dataset(cfg.data, manifest.fingerprint)
         trials = run_trials(cfg, common, dimensions, run)
+        claim.stands(cfg.output)
         own = space.current(common, dimensions)
         result = conclude(cfg, common, trials, own) | {
             "fingerprint": fingerprint, "log": [one.key for one in dimensions if one.log],

@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-MASKS = (".png", ".bmp", ".tif", ".tiff")
+from pipelines.corpora import colours
+
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+"""Suffixes of pictures that blur what they store."""
+MASKS = (
+    ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".tga", ".pgm", ".ppm", ".pbm", ".pnm"
+)  # fmt: skip
+"""Suffixes of pictures that keep every value."""
+PHOTOS = (
+    *JPEGS, *MASKS, ".webp", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".heic", ".heif"
+)  # fmt: skip
+"""Suffixes of what is opened as a photo; HEIC with pillow-heif."""
+
+Drawn = Literal["stored", "upright"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +46,39 @@ class Corpus:
     """Names of the splits to encode; the last one is the one that models are judged on."""
     folders: tuple[str, ...] = ()
     """What {split} stands for in each of them, where that is another word (train2017)."""
+    val_share: float = 0.0
+    """Where nothing of the layout says which pair is of which split: the share that is the last
+    split, by a hash of each id, so that a pair stays where it is when others come."""
+    groups: str = ""
+    """With it, a pattern of ids, {group}_* for one: pairs of one group go to one split (patients,
+    places, films); * is anything."""
     classes: tuple[str, ...] = ()
     """Class names; class c is the c-th."""
     class_file: str = ""
-    """Instead: a file of them, a path or the name of a known corpus. Lines of 'name' or of 'id
-    name', or JSON {name: id}."""
+    """Instead: a file of them, a path or the name of a known corpus: lines of 'name' or 'id name',
+    CSV with a header, labelmap.txt, JSON of ids, COCO's categories (docs/reference/corpora.md)."""
     ids: tuple[int, ...] = ()
     """Value in the mask files of each class, where that is not its number."""
     colours: tuple[str, ...] = ()
-    """For masks that are pictures: the colour of each class as RRGGBB; several joined by +."""
+    """For masks that are pictures: the colour of each class as RRGGBB or R,G,B; several joined by
+    +. Masks of any kind are read by the colours that they show, indexed ones too; with --corpus.ids
+    beside them, those of one channel by their values."""
+    ignore_colours: tuple[str, ...] = ()
+    """Colours of pixels that are not trained on and not scored: a void, a border."""
     ignore_ids: tuple[int, ...] = (255,)
-    """Values of pixels that are not trained on and not scored."""
+    """Values of pixels that are not trained on and not scored; 255 is not, where it is a class."""
+    threshold: int | None = None
+    """For two classes and masks that do not keep their values, JPEGs or soft edges: a pixel of at
+    least this grey (0..255) is the second class. Ids, colours and what is ignored do not count."""
     ignore_rest: bool = False
     """Ignore any other value too, instead of putting the pair in quarantine."""
+    allow: tuple[str, ...] = ()
+    """Folders and URIs, beside the root, where files may lie that an index names."""
     numeric_ids: bool = False
     """files: compare ids as numbers, so that 00012 is 12."""
+    masks_drawn: Drawn | None = None
+    """Whether masks lie on photos as these are stored, or turned upright by their EXIF orientation.
+    None goes by the photos that are turned by 90 degrees, whose size tells."""
     resize_photos: bool = False
     """Resize photos to the size of their masks where that differs."""
     licence: str = ""
@@ -60,11 +90,25 @@ class Corpus:
         for what, given in (("ids", self.ids), ("colours", self.colours)):
             if given and self.classes and len(given) != len(self.classes):
                 raise ValueError(f"{len(given)} {what} for {len(self.classes)} classes")
+        if self.val_share and (not 0 < self.val_share < 1 or len(self.splits) != 2):
+            raise ValueError("--corpus.val-share lies between 0 and 1 and cuts two splits")
+        if self.groups and ("{group}" not in self.groups or not self.val_share):
+            raise ValueError("--corpus.groups holds {group}, and goes with --corpus.val-share")
+        if self.threshold is not None and (
+            not 0 < self.threshold < 256 or (self.classes and len(self.classes) != 2)
+        ):
+            raise ValueError("--corpus.threshold lies in 1..255 and is for two classes")
+        colours.check(self.colours, self.ignore_colours)
+        if self.ignore_ids == (255,) and 255 in self.ids:  # the default yields to what is named
+            object.__setattr__(self, "ignore_ids", ())
         values = self.ids or range(len(self.classes))
         clash = [i for i in self.ignore_ids if i in values]
         if clash:
-            raise ValueError(f"ids {clash} are classes and are to be ignored")
+            raise ValueError(
+                f"ids {clash} are classes and are to be ignored: --corpus.ignore-ids lists the "
+                "values of no class, and says that there are none if nothing follows it"
+            )
 
     def folder(self, split: str) -> str:
         """What ``{split}`` stands for."""
-        return self.folders[self.splits.index(split)] if self.folders else split
+        return self.folders[self.splits.index(split)] if self.folders and split else split

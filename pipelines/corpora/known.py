@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.corpora import digits
 from pipelines.corpora.corpus import Corpus
 
 KNOWN: dict[str, tuple[str, Corpus]] = {
@@ -117,5 +118,9 @@ KNOWN: dict[str, tuple[str, Corpus]] = {
     "hf-disk": (
         "A Hugging Face dataset on disk (save_to_disk): train/data-*.arrow.",
         Corpus(kind="tables", shards="{split}/*.arrow", images="image", masks="label"),
+    ),
+    "digits": (
+        "The demo's scenes of handwritten digits.",
+        Corpus(classes=digits.CLASSES),
     ),
 }

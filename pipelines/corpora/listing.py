@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.corpora.corpus import Corpus
-from pipelines.corpora.pair import Bad, Pair
+from pipelines.corpora.pair import Bad, Left, Pair
 from pipelines.corpora.readers import files, index, tables, tars
 
 SCHEMA = pa.schema(
@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
 class Listing(NamedTuple):
     pairs: pa.Table
     bad: list[Bad]
+    left: list[Left]
+    """What lies there and is not asked for, by kind."""
 
 
 def list_pairs(corpus: Corpus, split: str) -> Listing:
@@ -39,7 +41,7 @@ def list_pairs(corpus: Corpus, split: str) -> Listing:
     kinds = {
         "files": files.pairs, "index": index.pairs, "tars": tars.pairs, "tables": tables.pairs
     }  # fmt: skip
-    found, bad = _unique(kinds[corpus.kind](corpus, split))
+    found, bad, left = _unique(kinds[corpus.kind](corpus, split))
     if not found:
         reasons = "".join(f"\n  {b.file}: {b.reason}" for b in bad[:5])
         raise ValueError(
@@ -48,18 +50,21 @@ def list_pairs(corpus: Corpus, split: str) -> Listing:
         )
     columns = zip(*(found[key] for key in sorted(found)), strict=True)
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
-    return Listing(pa.Table.from_arrays(arrays, schema=SCHEMA), bad)
+    return Listing(pa.Table.from_arrays(arrays, schema=SCHEMA), bad, left)
 
 
-def _unique(items: Iterable[Pair | Bad]) -> tuple[dict[str, Pair], list[Bad]]:
+def _unique(items: Iterable[Pair | Bad | Left]) -> tuple[dict[str, Pair], list[Bad], list[Left]]:
     found: dict[str, Pair] = {}
     bad: list[Bad] = []
+    left: list[Left] = []
     for item in items:
         if isinstance(item, Bad):
             bad.append(item)
+        elif isinstance(item, Left):
+            left.append(item)
         elif item.id in found:
             there = found[item.id].image
             bad.append(Bad(item.image, f"a second pair of the id {item.id!r}, beside {there}"))
         else:
             found[item.id] = item
-    return found, bad
+    return found, bad, left

@@ -1,4 +1,4 @@
-"""Mask files to class ids: uint8 ``[H, W]``, 0..C-1, ignored pixels as 255."""
+"""Mask files to class numbers: uint8 ``[H, W]``, 0..K-1, ignored pixels as 255."""
 
 from __future__ import annotations
 
@@ -7,40 +7,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.corpora.pixels import BadInput, Pixels, open_image
-
-IGNORE = 255
-"""semflow's own, as a test says: to import that takes torch, which decoding pictures does not."""
-SINGLE = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+from pipelines.corpora import colours
+from pipelines.corpora.pixels import BadInput, Pixels, open_image, to_grey
+from pipelines.corpora.stored import SINGLE as SINGLE
+from pipelines.corpora.stored import open_stored
+from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues, UnknownValues
+from semflow.masks.palette import IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelMap:
-    """What the values of a corpus's mask files mean."""
-
-    classes: int
-    ids: tuple[int, ...] = ()
-    """Value of each class; empty where class c has value c."""
-    colours: tuple[str, ...] = ()
-    """RRGGBB of each class, for masks that are pictures; several joined by +."""
-    ignore_ids: tuple[int, ...] = (IGNORE,)
-    ignore_rest: bool = False
-    """Whether any other value is ignored too; else it makes a mask unusable."""
+class LabelMap(ClassMap):
+    """A class map that reads mask files."""
 
     def read(self, data: bytes) -> Pixels:
-        """A mask file as class ids. Palette and 16-bit files are read by value.
+        """A mask file as class ids.
+
+        With colours, a picture of any kind is read by the colours that it shows; with ids beside
+        them, one of a single channel is read by its values. Without colours, palette, 16-bit and
+        low-bit files are read by what they store.
 
         Raises:
             BadInput: when it cannot be read, holds colours where values are expected, or a value
                 that means nothing.
         """
-        image = open_image(data)
-        if image.mode in SINGLE:
-            values = np.asarray(image)
-            return self._of_values(values.view(np.uint8) if values.dtype == bool else values)
-        if self.colours and image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
-            return self._of_colours(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2])
+        return self.read_noting(data)[0]
+
+    def read_noting(self, data: bytes) -> tuple[Pixels, dict[str, int]]:
+        """As :meth:`read`, and the pixels of each value that is ignored, as people write it.
+
+        Raises:
+            BadInput: as :meth:`read`.
+        """
+        stored = open_stored(data)
+        if self.threshold is not None:
+            return (np.asarray(to_grey(stored.image)) >= self.threshold).astype(np.uint8), {}
+        if stored.image.format in ("JPEG", "MPO"):
+            raise BadInput("a JPEG, which does not keep the values of a mask: save it as PNG where "
+                           "it was drawn, or give --corpus.threshold for two classes")  # fmt: skip
+        values = stored.values()
+        if self.colours and (values is None or not self.ids):
+            shown = colours.of_picture(stored.image)
+            return _noting(self._of_colours(shown), shown, "06x")
+        if values is not None:
+            return _noting(self._of_values(values), values, "d")
+        image = stored.image
         raise BadInput(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
             "of class ids is expected (--corpus.colours reads masks that are pictures)"
@@ -68,40 +78,23 @@ class LabelMap:
             raise BadInput("the mask has no parts")
         return merged
 
-    def _of_values(self, values: np.ndarray) -> Pixels:
-        meanings = dict(zip(self.ids or range(self.classes), range(self.classes), strict=True))
-        meanings |= dict.fromkeys(self.ignore_ids, IGNORE)
-        ids, beyond = _translated(values, meanings)
-        if beyond and not self.ignore_rest:
-            allowed = f"0..{self.classes - 1}" if not self.ids else f"{len(self.ids)} given ids"
+    def _of_values(self, values: np.ndarray) -> ClassNumbers:
+        try:
+            return self.numbers(RawValues(values))
+        except UnknownValues as unknown:
+            raise BadInput(str(unknown)) from unknown
+
+    def _of_colours(self, values: np.ndarray) -> ClassNumbers:
+        try:
+            return self.numbers_of_colours(RawValues(values))
+        except UnknownValues as unknown:
             raise BadInput(
-                f"class ids {beyond[:8]} are beyond the {self.classes} classes "
-                f"({allowed}; ignored: {sorted(self.ignore_ids)})"
-            )
-        return ids
-
-    def _of_colours(self, values: np.ndarray) -> Pixels:
-        meanings = {
-            int(colour.strip("# "), 16): number
-            for number, several in enumerate(self.colours)
-            for colour in several.split("+")
-        }
-        ids, beyond = _translated(values, meanings)
-        if beyond and not self.ignore_rest:
-            wrong = [f"{value:06x}" for value in beyond[:8]]
-            raise BadInput(f"colours {wrong} belong to no class (--corpus.ignore-rest takes "
-                           "them as ignored)")  # fmt: skip
-        return ids
+                f"{unknown} (--corpus.ignore-colours names some to ignore, --corpus.ignore-rest "
+                "ignores all others)"
+            ) from unknown
 
 
-def _translated(values: np.ndarray, meanings: Mapping[int, int]) -> tuple[Pixels, list[int]]:
-    """Values ``[H, W]`` as class ids, those without a meaning as ignored; and these, sorted."""
-    if values.dtype.itemsize <= 2:  # to sort a large mask takes forty times its memory
-        there, where = np.arange(2 ** (8 * values.dtype.itemsize)), values
-    else:
-        there, where = np.unique(values, return_inverse=True)
-    table = np.array([meanings.get(int(value), -1) for value in there], np.int16)
-    found = table[where].reshape(values.shape)
-    unknown = found < 0
-    found[unknown] = IGNORE
-    return found.astype(np.uint8), np.unique(values[unknown]).tolist()
+def _noting(ids: Pixels, values: np.ndarray, form: str) -> tuple[Pixels, dict[str, int]]:
+    there, counts = np.unique(values[ids == IGNORE], return_counts=True)
+    found = zip(there.tolist(), counts.tolist(), strict=True)
+    return ids, {format(value, form): count for value, count in found}

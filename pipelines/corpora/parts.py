@@ -17,21 +17,22 @@ from infra import storage
 from pipelines.corpora.pixels import BadInput
 
 
-def read(uri: str, part: str = "") -> bytes:
-    """The bytes at a place.
+def read(uri: str, part: str = "", what: str = "image") -> bytes:
+    """The bytes at a place; ``what`` they are is for messages.
 
     Raises:
-        BadInput: when the file is not there any more, or may not be read.
+        BadInput: when the file is not there any more, or may not be read, or a cell of a table
+            holds no bytes.
     """
     try:
-        return _read(uri, part)
+        return _read(uri, part, what)
     except FileNotFoundError as gone:
         raise BadInput(f"is there no more: {gone}") from gone
     except PermissionError as refused:
         raise BadInput(f"may not be read: {refused}") from refused
 
 
-def _read(uri: str, part: str) -> bytes:
+def _read(uri: str, part: str, what: str) -> bytes:
     kind, _, rest = part.partition(":")
     if not kind:
         return storage.read_bytes(uri)
@@ -39,8 +40,21 @@ def _read(uri: str, part: str) -> bytes:
         offset, length = map(int, rest.split(":"))
         return storage.read_bytes(uri, offset, offset + length)
     group, row, column = rest.split(":", 2)
-    data: bytes = value_bytes(_column(uri, int(group), column)[int(row)].as_py()) or b""
+    value = _column(uri, int(group), column)[int(row)].as_py()
+    data = value_bytes(value)
+    if data is None:
+        raise BadInput(f"the {what} {_instead(value)} (column {column!r})")
     return data
+
+
+def _instead(value: Any) -> str:
+    """What a cell is that holds no bytes."""
+    path = value.get("path") if isinstance(value, dict) and "bytes" in value else value
+    if path is None:
+        return "is null"
+    if isinstance(path, str):
+        return f"is a path, {path[:200]!r}, without its bytes"
+    return f"is of the type {type(path).__name__}, where bytes of a picture are expected"
 
 
 def value_bytes(value: Any) -> bytes | None:

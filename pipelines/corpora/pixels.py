@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
-KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+KINDS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
 """Of files that are opened, as Pillow names them; for others it would start other programs."""
+try:
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    KINDS.append("HEIF")
+HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""Brands of HEIC files."""
 MAX_PIXELS = 2**31 // 12
 """Most pixels of a picture: 0.5 GiB of RGB. Below it a picture is nothing to warn of."""
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is one for the whole process
@@ -44,6 +54,15 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         BadInput: for an empty, truncated, foreign or oversized file.
     """
+    return decode(data, max_pixels)[0]
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Any]:
+    """As :func:`open_image`, and what Pillow says of the pixels in the file.
+
+    Raises:
+        BadInput: for an empty, truncated, foreign or oversized file.
+    """
     if not data:
         raise BadInput("the file is empty")
     try:
@@ -51,19 +70,37 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if image.width * image.height > max_pixels:
             raise BadInput(f"too large an image: {image.width}x{image.height} are more than "
                            f"{max_pixels} pixels")  # fmt: skip
+        raw = image.tile[0].args if getattr(image, "tile", None) else ""  # gone once it is loaded
         image.load()
     except BadInput:
         raise
     except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+            raise BadInput("a HEIC photo, which is opened where pillow-heif is installed: pip "
+                           "install pillow-heif") from error  # fmt: skip
         raise BadInput("not a whole image file: of no kind that is known") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
         raise BadInput(f"not a whole image file: {error}") from error
-    return image
+    return image, raw
 
 
 def read_png(data: bytes) -> Pixels:
     """What :func:`png` made, of any size; ids with a palette as ids."""
     return np.asarray(open_image(data, sys.maxsize))
+
+
+def orientation(image: Image.Image) -> int:
+    """A photo's EXIF orientation, 1 to 8; 1 is upright, from 5 on it lies on its side.
+
+    Raises:
+        BadInput: when the EXIF block is broken.
+    """
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except Exception as error:  # Pillow raises struct.error, TypeError, SyntaxError, ...
+        raise BadInput(f"its EXIF block is broken, and which side is up not known: {error}"
+                       ) from error  # fmt: skip
+    return found if found in range(1, 9) else 1
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -72,13 +109,35 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         BadInput: when the EXIF block is broken.
     """
-    orientation = 0x0112
+    if orientation(image) == 1:  # else it would be copied
+        return image
     try:
-        turned = image.getexif().get(orientation, 1) != 1  # else it would be copied
-        return ImageOps.exif_transpose(image) if turned else image
-    except Exception as error:  # Pillow raises struct.error, TypeError, SyntaxError, ...
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # as above
         raise BadInput(f"its EXIF block is broken, and which side is up not known: {error}"
                        ) from error  # fmt: skip
+
+
+def upright_ids(ids: Pixels, image: bytes, *, stored: bool) -> Pixels:
+    """A mask ``[H, W]``, turned as its photo is to be upright, where it was drawn on stored pixels.
+
+    Args:
+        ids: the mask.
+        image: the file of its photo.
+        stored: whether masks were drawn so; where the size tells otherwise, that counts.
+
+    Raises:
+        BadInput: as :func:`read_photo`.
+    """
+    photo = open_image(image)
+    turn = orientation(photo)
+    if turn >= 5 and photo.width != photo.height:
+        stored = ids.shape == (photo.height, photo.width)
+    if turn == 1 or not stored:
+        return ids
+    mask = Image.fromarray(ids)
+    mask.getexif()[0x0112] = turn
+    return np.asarray(ImageOps.exif_transpose(mask))
 
 
 def to_rgb(image: Image.Image) -> Pixels:
@@ -103,6 +162,15 @@ def to_rgb(image: Image.Image) -> Pixels:
     return np.asarray(image)
 
 
+def to_grey(image: Image.Image) -> Pixels:
+    """A picture of any mode as grey ``[H, W]``.
+
+    Raises:
+        BadInput: as :func:`to_rgb`.
+    """
+    return np.asarray(Image.fromarray(to_rgb(image)).convert("L"))
+
+
 def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """A photo file as RGB, turned the way its EXIF orientation says.
 
@@ -112,15 +180,16 @@ def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     return to_rgb(upright(open_image(data, max_pixels)))
 
 
-def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False) -> Pixels:
+def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False, stored: bool = False) -> Pixels:
     """A photo file that belongs to a mask, as RGB of the mask's size.
 
-    The photo is turned by its EXIF orientation, unless only the unturned one has the mask's size:
-    then the mask was drawn on the unturned pixels.
+    The photo is turned by its EXIF orientation, or with ``stored`` left as it is, unless only the
+    other one has the mask's size.
 
     Args:
         image: the file.
         ids: the mask ``[H, W]``.
+        stored: whether masks were drawn on the stored pixels.
         resize: whether a photo of another size is resized, if its shape is the mask's within 2 %.
 
     Raises:
@@ -128,7 +197,7 @@ def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False) -> Pixels:
     """
     photo, size = open_image(image), (ids.shape[1], ids.shape[0])
     turned = upright(photo)
-    for candidate in (turned, photo):
+    for candidate in (photo, turned) if stored else (turned, photo):
         if candidate.size == size:
             return to_rgb(candidate)
     if resize and abs(turned.width * size[1] / (turned.height * size[0]) - 1) < 0.02:

@@ -1,6 +1,8 @@
-"""A corpus's true masks as class ids."""
+"""A corpus's true masks as class numbers."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from pipelines.corpora import parts
 from pipelines.corpora.corpus import Corpus
@@ -8,11 +10,17 @@ from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
 
 
+@lru_cache(maxsize=16)
 def label_map(corpus: Corpus) -> LabelMap:
-    """What the values of the corpus's mask files mean."""
+    """What the values of the corpus's mask files mean.
+
+    Raises:
+        ValueError: when one would be of two classes, or of one and of none.
+    """
     return LabelMap(
         classes=len(corpus.classes), ids=corpus.ids, colours=corpus.colours,
         ignore_ids=corpus.ignore_ids, ignore_rest=corpus.ignore_rest,
+        ignore_colours=corpus.ignore_colours, threshold=corpus.threshold,
     )  # fmt: skip
 
 
@@ -22,7 +30,16 @@ def read_mask(corpus: Corpus, uri: str, part: str) -> Pixels:
     Raises:
         BadInput: when it cannot be used, or went away after it was listed.
     """
+    return read_noting(corpus, uri, part)[0]
+
+
+def read_noting(corpus: Corpus, uri: str, part: str) -> tuple[Pixels, dict[str, int]]:
+    """As :func:`read_mask`, and the pixels of each value that is ignored, as people write it.
+
+    Raises:
+        BadInput: as :func:`read_mask`.
+    """
     labels = label_map(corpus)
     if part.startswith("layers:"):
-        return labels.merge(parts.read_layers(uri, part), corpus.classes)
-    return labels.read(parts.read(uri, part))
+        return labels.merge(parts.read_layers(uri, part), corpus.classes), {}
+    return labels.read_noting(parts.read(uri, part, "mask"))

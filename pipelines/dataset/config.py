@@ -116,7 +116,12 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
     bits of a lossy autoencoder's arithmetic.
     """
     autoencoder = load_autoencoder(cfg.autoencoder)
+    # What is newer than the format is named where it is given: work of before goes on.
+    newer = {"ignore_colours", "threshold"}
+    labels = {k: v for k, v in config.to_dict(cfg.labels()).items() if v or k not in newer}
+    share = cfg.corpus.val_share  # with another one, pairs would be in both splits
     return {
+        **({"val_share": [share, cfg.corpus.groups]} if share else {}),
         "format": FORMAT,
         "autoencoder": {
             "source": cfg.autoencoder,
@@ -125,7 +130,9 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
             **autoencoder.identity(),
         },
         "palette": palette.to_json(),
-        "labels": config.to_dict(cfg.labels()) | {"resize_photos": cfg.corpus.resize_photos},
+        "labels": labels
+        | {"resize_photos": cfg.corpus.resize_photos}
+        | ({"masks_drawn": "stored"} if cfg.corpus.masks_drawn == "stored" else {}),
         "height": cfg.height,
         "width": cfg.width,
         "perturbation": config.to_dict(cfg.perturbation),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,14 @@ import torch
 from infra import storage
 from pipelines import config
 from pipelines.corpora import parts, pixels
-from pipelines.corpora.truth import read_mask
+from pipelines.corpora.truth import read_noting
 from pipelines.dataset.config import EncodeConfig
 from pipelines.dataset.latents import draw_column, parquet_bytes, to_table
-from semflow import Palette, load_autoencoder
+from semflow import IGNORE, Palette, load_autoencoder
 from semflow.networks.base import Posterior
+
+VALUES = 32
+"""Ignored values that a shard remembers, those of most pixels."""
 
 
 class Decode:
@@ -29,9 +33,10 @@ class Decode:
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The views of one pair."""
         cfg = self.cfg
-        common = {"shard": row["shard"], "id": row["id"], "source": row["image"], "error": ""}
+        common = {"shard": row["shard"], "id": row["id"], "source": source_of(row), "error": "",
+                  "ignored": "{}", "picture": ""}  # fmt: skip
         try:
-            photo, ids = self.read(row)
+            photo, ids, ignored = self.read(row)
         except pixels.BadInput as bad:
             blank = np.zeros((cfg.height, cfg.width), np.uint8)
             common["error"] = str(bad)
@@ -50,17 +55,31 @@ class Decode:
                 common
                 | {"view": number, "crop": crop, "flip": view.flip, "pixels": image, "ids": mask}
             )
+        shown = np.asarray(rows[0]["pixels"]).tobytes()
+        rows[0] |= {"ignored": json.dumps(ignored), "picture": storage.digest(shown)[:16]}
         return rows
 
-    def read(self, row: dict[str, Any]) -> tuple[pixels.Pixels, pixels.Pixels]:
-        """A pair's photo and ids, of one size.
+    def read(self, row: dict[str, Any]) -> tuple[pixels.Pixels, pixels.Pixels, dict[str, int]]:
+        """A pair's photo and ids, of one size, and the pixels of each value that is ignored.
 
         Raises:
             BadInput: when one cannot be used, or went away after it was listed.
         """
-        ids = read_mask(self.cfg.corpus, row["mask"], row["mask_part"])
-        data = parts.read(row["image"], row["image_part"])
-        return pixels.fit_photo(data, ids, resize=self.cfg.corpus.resize_photos), ids
+        ids, ignored = read_noting(self.cfg.corpus, row["mask"], row["mask_part"])
+        data = parts.read(row["image"], row["image_part"], "photo")
+        corpus = self.cfg.corpus
+        stored = corpus.masks_drawn == "stored"
+        photo = pixels.fit_photo(data, ids, resize=corpus.resize_photos, stored=stored)
+        return photo, ids, ignored
+
+
+def source_of(row: dict[str, Any]) -> str:
+    """The photo of a row of a listing as a person finds it: its file, and the sample in that."""
+    place, _, rest = row["image_part"].partition(":")
+    if place == "row":
+        group, number, _ = rest.split(":", 2)
+        return f"{row['image']}: row {number} of group {group} ({row['id']})"
+    return f"{row['image']}: {row['id']}" if place else str(row["image"])
 
 
 class Encoder:
@@ -144,6 +163,10 @@ class WriteShard:
         self.metadata = json.dumps({"fingerprint": fingerprint, "recipe": recipe})
 
     def __call__(self, shard: str, columns: dict[str, Any]) -> dict[str, Any]:
+        ignored: Counter[str] = Counter()
+        for noted in columns.pop("ignored", ()):  # couplings have neither
+            ignored.update(json.loads(noted))
+        pictures = dict(zip(columns.pop("picture", ()), columns["id"], strict=False))
         data, groups = parquet_bytes(to_table(columns, self.metadata), self.row_group_rows)
         path = f"{shard}.parquet"
         storage.write_bytes(storage.join(self.output, path), data)
@@ -157,4 +180,7 @@ class WriteShard:
             "sha256": storage.digest(data),
             "row_groups": groups,
             "class_pixels": pixel_counts[: self.classes].tolist(),
+            "ignored_pixels": int(pixel_counts[IGNORE]),
+            "ignored_values": dict(ignored.most_common(VALUES)),
+            "pictures": {str(key): str(name) for key, name in pictures.items() if key},
         }

@@ -20,6 +20,7 @@ reads stands together, one request to an object store.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 
 from infra import storage
+from semflow.masks.classmap import ClassMap
 from semflow.masks.palette import Palette
 
 FORMAT = 3
@@ -90,7 +92,7 @@ class Manifest:
     recipe: dict[str, Any]
     """All that decides the latents: see ``pipelines.dataset.config.recipe``."""
     corpus: dict[str, Any]
-    """What it was made from: root, splits, ids to ignore, licence."""
+    """What it was made from: root, splits, values of the masks, licence."""
     palette: Palette
     height: int
     width: int
@@ -98,9 +100,18 @@ class Manifest:
     quarantined: int
     codec_ceiling: dict[str, Any]
     """mIoU of masks that only went through the autoencoder: no flow can beat it."""
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the encode has counted that a person should know: see ``pipelines.dataset.findings``."""
 
     def shard_uri(self, shard: Shard) -> str:
         return storage.join(self.uri, shard.path)
+
+    @property
+    def class_map(self) -> ClassMap | None:
+        """What the values of the corpus's mask files mean; None where a mask is several files."""
+        if "{part}" in self.corpus["masks"]:
+            return None
+        return ClassMap.from_json(self.recipe["labels"])
 
     @property
     def judged(self) -> str:
@@ -272,6 +283,7 @@ def write_manifest(manifest: Manifest) -> None:
             "splits": splits,
             "quarantined": manifest.quarantined,
             "codec_ceiling": manifest.codec_ceiling,
+            "findings": manifest.findings,
         },
     )
 
@@ -315,4 +327,5 @@ def read_manifest(uri: str) -> Manifest:
         splits=splits,
         quarantined=data["quarantined"],
         codec_ceiling=data["codec_ceiling"],
+        findings=data.get("findings", {}),  # newer than the format
     )

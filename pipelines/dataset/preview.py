@@ -24,9 +24,10 @@ from PIL import Image
 
 from infra import storage
 from pipelines import config
-from pipelines.corpora import Bad, Listing, list_pairs, pixels
+from pipelines.corpora import Bad, Listing, list_splits, pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.pixels import Pixels
+from pipelines.corpora.readers.orientation import drawn
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder
 from pipelines.dataset.latents import draw_column
@@ -104,7 +105,8 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
     # One perturbed draw is like the others, and compiling would take longer than the pairs do.
     encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette)
     latent = encoder.autoencoder.latent_size(cfg.height, cfg.width)
-    listings = {split: list_pairs(cfg.corpus, split) for split in cfg.corpus.splits}
+    listings = list_splits(cfg.corpus)
+    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())
     seen = list(runner.progress(_send(cfg, encoder, listings), "preview", total))
     shown = [pair for pair in seen if isinstance(pair, Shown)]
@@ -140,7 +142,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
 def _send(
     cfg: PreviewConfig, encoder: Encoder, listings: dict[str, Listing]
 ) -> Iterator[Shown | Bad]:
-    for split, (table, _) in listings.items():
+    for split, (table, _, _) in listings.items():
         # Two views of eight are the first two of the eight: a later one changes no earlier one.
         decode = Decode(cfg, min(cfg.views_of(split), 2))
         count = min(cfg.pairs, table.num_rows)
@@ -154,7 +156,7 @@ def show(encoder: Encoder, decode: Decode, split: str, row: dict[str, Any]) -> S
     views, palette = decode(row | {"shard": ""}), encoder.palette
     whole = views[0]
     if whole["error"]:
-        return Bad(row["image"], whole["error"])
+        return Bad(whole["source"], whole["error"])
     columns = encoder({key: [view[key] for view in views] for key in whole})
     draws = [draw_column(draw) for draw in range(encoder.cfg.draws)]
     latents = np.stack([columns[name][0] for name in ("image_mean", *draws)])

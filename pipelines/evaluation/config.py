@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pipelines.config import RayOptions
 from pipelines.corpora import Corpus
-from pipelines.evaluation.compare import Values
 from pipelines.evaluation.metricoptions import MetricOptions
 from pipelines.inference.predictors import ModelOptions, PerturbationChoice, SolverChoice
+from semflow.masks.given import MasksAre
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ class ScoreConfig:
     """Folder or URI of the scores."""
     split: str | None = None
     """Its split to score; None takes the corpus's last one."""
-    values: Values = "classes"
-    """What the values of predictions are: numbers of classes, from 0 in the corpus's order, as
-    label.py writes them; or the ids of the corpus's own mask files."""
+    masks_are: MasksAre = "classes"
+    """What the values of predictions are. 'classes': class numbers, from 0 in the corpus's order,
+    as label.py writes them. 'corpus': the values of the corpus's own mask files."""
     ignore_classes: tuple[str, ...] = ()
     """Classes that are left out of the mean IoU; their pixels still count for the others."""
     ignore_pixels: bool = False

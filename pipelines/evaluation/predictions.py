@@ -8,21 +8,26 @@ from typing import Any
 
 from infra import storage
 from pipelines.labelling.config import SUMMARY
+from semflow.masks.given import MasksAre
 
 Row = dict[str, Any]
 
 
-def find(labels: str, classes: Sequence[str]) -> dict[str, str]:
+def find(labels: str, classes: Sequence[str], masks_are: MasksAre = "classes") -> dict[str, str]:
     """URIs of the predictions in a folder, or in label.py's output, by their path without ``.png``.
 
     Raises:
-        ValueError: when there is none, or label.py wrote them for other classes.
+        ValueError: when there is none, or label.py wrote them for other classes, or they are said
+            not to have class numbers, which label.py writes.
     """
     folder, summary = labels, storage.join(labels, SUMMARY)
     if storage.exists(summary):
         names = storage.read_json(summary)["palette"]["names"]
         if list(names) != list(classes):
             raise ValueError(f"{labels} has the classes {names}, the corpus {list(classes)}")
+        if masks_are != "classes":
+            raise ValueError(f"label.py wrote {labels}, whose masks are class numbers: "
+                             "--masks-are classes")  # fmt: skip
         folder = storage.join(folder, "masks")
     found = storage.list_files(folder, [".png"])
     if not found:

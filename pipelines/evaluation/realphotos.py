@@ -13,6 +13,8 @@ import torch
 from infra import storage
 from pipelines import corpora
 from pipelines.corpora import parts, pixels
+from pipelines.corpora.pair import left_over
+from pipelines.corpora.readers.pictures import pictures_below
 from pipelines.evaluation.imagemetrics import Judge, Networks
 from pipelines.evaluation.metricoptions import MetricOptions
 from pipelines.inference.predictors import ModelOptions, to_tensor
@@ -63,7 +65,10 @@ def photo_features(
     Raises:
         ValueError: when there is no photo.
     """
-    paths = storage.list_files(folder, corpora.PHOTOS)
+    found, left = pictures_below(folder, corpora.PHOTOS)
+    paths = list(found)
+    if left:
+        print(f"not taken are {'; '.join(map(str, left_over(left)))}", file=sys.stderr)
     if not paths:
         raise ValueError(f"no photos in {folder} ({', '.join(corpora.PHOTOS)})")
     sources = [storage.join(folder, path) for path in paths]

@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from infra import storage, tracking
+from infra.console import say
 from pipelines import config
+from pipelines.corpora.pair import left_over
+from pipelines.corpora.readers.pictures import pictures_below
 from pipelines.dataset.latents import parquet_bytes
-from pipelines.sharding import runner
+from pipelines.sharding import claim, driver, runner
 from pipelines.sharding.job import Row, ShardedJob
 from pipelines.sharding.threads import side_by_side
 
@@ -37,16 +40,23 @@ def unique_names(paths: Sequence[str]) -> list[str]:
 def find_inputs(folder: str, suffixes: Sequence[str], output: str) -> dict[str, int]:
     """Files below ``folder`` by relative path, with their bytes; not those of the output in it.
 
+    Files without a suffix are taken where they begin as pictures do; what is not taken is said.
+
     Raises:
         FileNotFoundError: when there is no such folder.
         ValueError: when there is no such file, or the folder lies in the output.
     """
-    runner.keep_apart(output, folder)
-    found = storage.find(folder, suffixes)
+    claim.not_in_place_of(output, folder)
+    found, left = pictures_below(folder, suffixes)
     if inside := storage.below(output, folder):
         found = {path: n for path, n in found.items() if not path.startswith(f"{inside}/")}
+        left = [path for path in left if not path.startswith(f"{inside}/")]
+    others = "; ".join(map(str, left_over(left)))
     if not found:
-        raise ValueError(f"no file in {folder} is one of {', '.join(suffixes)}")
+        more = f", and not taken are {others}" if others else ""
+        raise ValueError(f"no file in {folder} is one of {', '.join(suffixes)}{more}")
+    if others:
+        say(f"not taken are {others}", error=True)
     return found
 
 
@@ -104,13 +114,14 @@ def produce(
         ValueError: when the output holds other work, or an input changed after it was used.
         TooManyBad: when too many inputs cannot be used.
     """
-    runner.start(job.output, job.fingerprint, overwrite=cfg.overwrite)
+    claim.start(job.output, job.fingerprint, cfg)
     location = storage.join(job.output, summary)
     plan = runner.prepare(job, TABLE, inputs())
     if storage.exists(location) and (done := storage.read_json(location))["inputs"] == plan.inputs:
         print(f"{job.output} is finished: nothing to do")
         return dict(done)
-    with tracking.run(job.verb, job.output, config.flatten(config.to_dict(cfg))) as run:
+    params = config.flatten(config.to_dict(cfg))
+    with driver.at_work(job.output), tracking.run(job.verb, job.output, params) as run:
         records, fresh, seconds = runner.run(job, plan)
         quarantined = runner.quarantine_lines(records)
         for line in quarantined[:10]:

@@ -6,7 +6,7 @@ says goes before the model's own defaults, and the command line goes before both
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra import storage
@@ -81,7 +81,7 @@ def write_into_model(model: str, settings: Settings) -> None:
     index = read_model_index(model)
     changed = settings.over(Defaults.from_json(index["defaults"]))
     changed.perturbation.check(Palette.from_json(index["palette"]))
-    card, new = storage.join(model, CARD), index | {"defaults": asdict(changed)}
+    card, new = storage.join(model, CARD), index | {"defaults": changed.to_json()}
     if storage.exists(card) and storage.read_bytes(card) == model_card(index).encode():
         storage.write_bytes(card, model_card(new).encode())
     storage.write_json(storage.join(model, INDEX), new)

@@ -12,8 +12,9 @@ r"""Cityscapes as in the paper's code: 19 classes at 1024x512, 8k steps, bf16, Z
 
 DIR holds leftImg8bit and gtFine as they unpack, whose raw ids become the 19 scored classes; where
 the benchmark's scripts have made *_labelTrainIds.png, the preset 'cityscapes-train-ids' reads
-those, with the same result. MASKS is a folder of masks with the ids 0 to 18. 8 GPUs, unless
---workers and --actors say otherwise; label and synthesize take all there are, evaluate one.
+those, with the same result. MASKS is a folder of masks such as out/labels/masks; for one of
+*_labelIds.png alone add --masks-are corpus. 8 GPUs, unless --workers and --actors say otherwise;
+label and synthesize take all there are, evaluate one.
 docs/tutorials/reproduce.md has hours, disk and where we differ.
 
 No figure of the paper's for Cityscapes is known to us. Later work (Semantic Prism; second-hand)

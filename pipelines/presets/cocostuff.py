@@ -11,8 +11,9 @@ r"""COCO-Stuff as in the paper: 171 classes at 512x512, 320k steps, fp32; on GPU
         --ray.gpus-per-actor 1
 
 DIR holds train2017, val2017 and annotations/{train2017,val2017}, pixel maps with COCO's raw ids, of
-which 171 are classes. MASKS is a folder of masks with class ids 0 to 170. 8 GPUs, unless --workers
-and --actors say otherwise; label and synthesize take all there are, evaluate one.
+which 171 are classes. MASKS is a folder of masks such as out/labels/masks; for annotations/val2017
+add --masks-are corpus. 8 GPUs, unless --workers and --actors say otherwise; label and synthesize
+take all there are, evaluate one.
 docs/tutorials/reproduce.md has hours, disk and where we differ from the paper.
 
 The paper (SemFlow, arXiv 2405.20282; second-hand, from transcriptions): mIoU 38.6 with 25 steps of

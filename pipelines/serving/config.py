@@ -8,8 +8,12 @@ from typing import Any, Literal
 from pipelines import config
 from pipelines.config import RayOptions
 from pipelines.corpora.pixels import MAX_PIXELS
+from pipelines.inference.masks import MaskReader, mask_reader
 from pipelines.inference.predictors import ModelOptions, PerturbationChoice, SolverChoice
+from semflow import Palette
 from semflow.masks.decoding import check_window
+from semflow.masks.given import MasksAre
+from semflow.sampler import Defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,14 @@ class ServiceConfig:
     """For images, instead of the model's own."""
     perturbation: PerturbationChoice = field(default_factory=PerturbationChoice)
     """Of the masks, instead of the model's own."""
-    ignore_ids: tuple[int, ...] | None = None
-    """Values of mask files that are of no class; the model knows those of its corpus."""
+    masks_are: MasksAre | None = None
+    """What the values of masks are whose request does not say it. 'classes': class numbers, as in
+    all masks that we write, and 255 for no class. 'corpus': the values of the corpus's own files.
+    None takes class numbers, and refuses a mask that could be both and is not in the model's
+    colours."""
+    corpus: str | None = None
+    """With 'corpus': a preset of encode.py whose values they are, instead of those that the model
+    knows."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks; latents between them, the solver and the palette stay float32."""
     replicas: int = 1
@@ -88,6 +98,15 @@ class ServeConfig(ServiceConfig):
     passwords, so put a gateway with them in front."""
     port: int = 8000
     """Port to listen at."""
+
+
+def service_reader(cfg: ServiceConfig, palette: Palette, defaults: Defaults) -> MaskReader:
+    """What reads the masks of requests that do not say what they are.
+
+    Raises:
+        ValueError: when what was chosen does not fit the model.
+    """
+    return mask_reader(palette, defaults, cfg.masks_are, cfg.corpus, option="masks_are={}")
 
 
 def of_arguments(args: dict[str, Any]) -> ServiceConfig:

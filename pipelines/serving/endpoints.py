@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from pipelines.serving.guard import NOSNIFF, Guard
 from pipelines.serving.refused import Refused
+from semflow.masks.given import MasksAre
 
 LARGEST_SEED = 2**53 - 1
 """Whole in JSON, and in a browser's numbers."""
@@ -32,6 +33,8 @@ class SynthesizeQuery(BaseModel, extra="forbid"):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Image n has seed + n: each can be made again alone."""
     samples: int = Field(1, ge=1)
+    masks_are: MasksAre | None = None
+    """What the values of the mask are; None is as the service was told."""
 
 
 async def _refused(request: Request, error: Refused) -> JSONResponse:

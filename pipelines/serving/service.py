@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,20 +25,21 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from ray import serve
 
 from pipelines import config
-from pipelines.corpora.masks import LabelMap
-from pipelines.corpora.pixels import Pixels
+from pipelines.corpora.pixels import BadInput, Pixels
+from pipelines.inference.masks import MaskReader
 from pipelines.inference.predictors import Predictor, Segmenter, Synthesizer, load_model
 from pipelines.inference.products import rows_of
 from pipelines.inference.settings import model_fingerprint, read_defaults, read_model_index
 from pipelines.serving import endpoints, uploads
-from pipelines.serving.config import ServiceConfig
+from pipelines.serving.config import ServiceConfig, service_reader
 from pipelines.serving.decoding import jobs, pictures
 from pipelines.serving.decoding.forms import Upload
 from pipelines.serving.decoding.workers import Decoders
 from pipelines.serving.endpoints import SegmentQuery, SynthesizeQuery, wants_json
 from pipelines.serving.refused import Refused
 from pipelines.sharding.job import Row
-from semflow import Palette
+from semflow import IGNORE, Palette
+from semflow.masks.given import MasksAre
 
 PAGE = Path(__file__).with_name("serve.html")
 HEADERS = {
@@ -135,8 +137,7 @@ class Service:
         index = read_model_index(cfg.model)
         self.palette = Palette.from_json(index["palette"])
         self.defaults = read_defaults(index, cfg.settings)
-        ignore_ids = self.defaults.ignore_ids if cfg.ignore_ids is None else cfg.ignore_ids
-        self.labels = LabelMap(classes=len(self.palette), ignore_ids=ignore_ids)
+        self.reader = service_reader(cfg, self.palette, self.defaults)
         solvers = (
             cfg.segment.over(self.defaults.segment),
             cfg.synthesize.over(self.defaults.synthesize),
@@ -163,7 +164,9 @@ class Service:
                     zip(self.palette.names, self.palette.colours, strict=True)
                 )
             ],
-            "ignore_ids": list(ignore_ids),
+            "no_class": IGNORE,
+            "masks_are": cfg.masks_are,
+            "class_map": self.reader.given.corpus and self.reader.given.corpus.to_json(),
             "width": self.defaults.width,
             "height": self.defaults.height,
             "fingerprint": model_fingerprint(index),
@@ -230,11 +233,12 @@ class Service:
                 400, f"samples={query.samples}: at most {self.cfg.max_samples} in one request"
             )
         async with self.place():
+            reader = self.reader_for(query.masks_are)
             upload = await self.upload(request, pictures.MASK_KINDS)
-            _, data = await self.decoders.run(
-                jobs.mask, upload, self.cfg.max_pixels, self.size, self.labels
+            info, data = await self.decoders.run(
+                jobs.mask, upload, self.cfg.max_pixels, self.size, reader.takes_colours
             )
-            ids = self.array(data)
+            ids = await asyncio.to_thread(read_mask, reader, data, info["above"])
             seeds = [query.seed + number for number in range(query.samples)]
             rows = await asyncio.gather(
                 *(self.synthesizer.compute({"ids": ids, "seed": seed}) for seed in seeds)
@@ -308,6 +312,20 @@ class Service:
         """What a decoder made at the model's size: uint8 ``[H, W, *channels]``."""
         return np.frombuffer(data, np.uint8).reshape(self.size[::-1] + channels).copy()
 
+    def reader_for(self, masks_are: MasksAre | None) -> MaskReader:
+        """The reader of a mask of which a request says what it is, or nothing.
+
+        Raises:
+            Refused: 400 for a corpus's values that the model does not know.
+        """
+        if masks_are is None:
+            return self.reader
+        try:
+            given = replace(self.reader.given, masks_are=masks_are)
+        except ValueError as error:
+            raise Refused(400, str(error)) from error
+        return replace(self.reader, given=given)
+
     def described(self, answer: Row, size: tuple[int, int]) -> dict[str, Any]:
         """A segmentation in figures; shares are those of the model's pixels, as label.py's are."""
         counts = np.bincount(answer["ids"].ravel(), minlength=len(self.palette))
@@ -319,6 +337,18 @@ class Service:
         width, height = size
         margin = float(answer["margin"])
         return {"width": width, "height": height, "mean_margin": margin, "classes": classes}
+
+
+def read_mask(reader: MaskReader, data: bytes, above: int) -> Pixels:
+    """What a decoder made of a mask as class numbers uint8 ``[H, W]``, without its rows ``above``.
+
+    Raises:
+        Refused: 400 for values that are not taken, and for what could mean two things.
+    """
+    try:
+        return reader.read(data)[above:]
+    except BadInput as error:
+        raise Refused(400, f"the mask cannot be used: {error}") from error
 
 
 def as_text(data: bytes) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -22,9 +23,9 @@ from tqdm import tqdm
 
 from infra import storage
 from pipelines.config import UserError
-from pipelines.sharding import plan
+from pipelines.sharding import claim, plan
 from pipelines.sharding.job import Row, ShardedJob
-from pipelines.sharding.plan import PROGRESS, Plan
+from pipelines.sharding.plan import Plan
 from pipelines.sharding.stages import execute
 
 
@@ -40,48 +41,6 @@ class Done(NamedTuple):
 
 class TooManyBad(UserError):
     """More than the allowed share of the inputs cannot be used."""
-
-
-def noted(job_output: str) -> Row:
-    """What was noted when a job claimed this output; nothing if none did."""
-    location = _claim_uri(job_output)
-    return dict(storage.read_json(location)) if storage.exists(location) else {}
-
-
-def _claim_uri(job_output: str) -> str:
-    return storage.join(job_output, PROGRESS, "plan.json")
-
-
-def start(job_output: str, fingerprint: str, *, overwrite: bool, note: Row | None = None) -> None:
-    """Claim an output folder for a job, or go on with its own unfinished work.
-
-    ``note`` is kept for :func:`noted`.
-
-    Raises:
-        ValueError: when the folder holds the work of a job with another fingerprint.
-    """
-    if overwrite:
-        storage.remove(job_output)
-    elif before := noted(job_output).get("fingerprint"):
-        if before != fingerprint:
-            raise ValueError(
-                f"{job_output} holds the work of another configuration or other inputs "
-                f"(fingerprint {before[:12]}, this one has {fingerprint[:12]}). Choose another "
-                "output, or give --overwrite to remove it and start afresh"
-            )
-        return
-    storage.write_json(_claim_uri(job_output), {"fingerprint": fingerprint} | (note or {}))
-
-
-def keep_apart(output: str, inputs: str) -> None:
-    """Refuse an output that has the inputs in it: ``--overwrite`` would remove them.
-
-    Raises:
-        ValueError: in that case.
-    """
-    if storage.below(inputs, output) is not None:
-        raise ValueError(f"the output {output} would be in place of its inputs, {inputs}, or around"
-                         " them: choose another one")  # fmt: skip
 
 
 def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
@@ -103,7 +62,7 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     return planned
 
 
-def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
+def run(job: ShardedJob, planned: Plan, already_bad: Sequence[tuple[str, str]] = ()) -> Done:
     """Bring a split to its end.
 
     Each shard's record has what ``write`` returned, and ``shard`` (the name), ``inputs``, ``bad``
@@ -112,7 +71,7 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
     Args:
         job: what to do.
         planned: all inputs, those of finished shards too.
-        already_bad: inputs that were bad before they became rows; they count.
+        already_bad: what was bad before it became a row, ``(file, reason)``; it counts.
 
     Raises:
         TooManyBad: when the share of bad inputs passes ``job.max_bad_share``.
@@ -130,23 +89,26 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
     if len(records) < len(names):
         storage.remove_partials(job.output)
     bar = progress(None, f"{job.verb} {planned.split}", planned.inputs)
-    total, bad = planned.inputs + already_bad, already_bad
+    total, bad = planned.inputs + len(already_bad), len(already_bad)
+
+    def check(worst: Iterable[tuple[str, str]]) -> None:
+        if bad > job.max_bad_share * total:
+            examples = "\n".join(f"  {file}: {reason}" for file, reason in islice(worst, 5))
+            raise TooManyBad(
+                f"{bad} of {total} inputs of {planned.split!r} cannot be used, more than the "
+                f"allowed share of {job.max_bad_share:.1%}. Some of them:\n{examples}\n"
+                "Mend them and start again, or allow more with --max-bad-share"
+            )
+
+    check(already_bad)  # what is known before is said before the first shard
 
     def note(record: Row) -> None:
         nonlocal bad
         bad += len(record["bad"])
         bar.update(record["inputs"])
         bar.set_postfix(bad=bad, shards=f"{len(records)}/{len(names)}")
-        if bad > job.max_bad_share * total:
-            worst: list[Row] = record["bad"] or next(
-                (r["bad"] for r in records.values() if r["bad"]), []
-            )
-            examples = "\n".join(f"  {b['file']}: {b['reason']}" for b in worst[:5])
-            raise TooManyBad(
-                f"{bad} of {total} inputs of {planned.split!r} cannot be used, more than the "
-                f"allowed share of {job.max_bad_share:.1%}. Some of them:\n{examples}\n"
-                "Mend them and start again, or allow more with --max-bad-share"
-            )
+        rows = record["bad"] or [b for r in records.values() for b in r["bad"]]
+        check([*((b["file"], b["reason"]) for b in rows), *already_bad])
 
     with bar:
         bar.initial = sum(record["inputs"] for record in records.values())
@@ -156,6 +118,8 @@ def run(job: ShardedJob, planned: Plan, already_bad: int = 0) -> Done:
             for record in execute(job, planned, part, skip=records.keys()):
                 records[record["shard"]] = still_bad(record)
                 note(records[record["shard"]])
+                claim.stands(job.output)
+        claim.stands(job.output)
         fresh, seconds = bar.n - bar.initial, float(bar.format_dict["elapsed"])
     return Done([records[name] for name in names], fresh, seconds)
 

@@ -37,7 +37,7 @@ from pipelines.dataset.latents import (
     write_manifest,
 )
 from pipelines.inference.settings import model_fingerprint, read_model_index
-from pipelines.sharding import raydata, runner
+from pipelines.sharding import claim, raydata, runner
 from pipelines.sharding.job import ShardedJob
 from pipelines.straightening.config import CouplingOptions
 from pipelines.straightening.coupler import KEPT, Coupler
@@ -140,7 +140,7 @@ def recipe_of(
 
 
 def make_couplings(
-    model: str, data: str, output: str, options: CouplingOptions, *, gpus: float, overwrite: bool
+    model: str, data: str, output: str, options: CouplingOptions, *, gpus: float
 ) -> Manifest:
     """Run the job, or go on with it, or find it finished; returns the coupled dataset.
 
@@ -150,7 +150,6 @@ def make_couplings(
         output: folder or URI for the couplings.
         options: which, and how.
         gpus: that each actor takes.
-        overwrite: remove what is at the output first.
 
     Raises:
         ValueError: when model and data do not fit, or the output holds other work.
@@ -161,7 +160,7 @@ def make_couplings(
         raise ValueError(f"{data} holds couplings; give the real rows, and the latest model")
     how = recipe_of(index, manifest, options)
     fingerprint = config.fingerprint(how)
-    runner.start(output, fingerprint, overwrite=overwrite)
+    claim.start(output, fingerprint, None)
     if storage.exists(storage.join(output, MANIFEST)):
         print(f"{output} is finished: nothing to do")
         return read_manifest(output)

@@ -9,6 +9,7 @@ from pipelines.inference.predictors import ModelOptions, PerturbationChoice, Sol
 from pipelines.synthesis.edits import Edits
 from pipelines.synthesis.formats import Format
 from pipelines.synthesis.quality import Quality
+from semflow.masks.given import MasksAre
 
 SUMMARY = "images.json"
 
@@ -20,15 +21,20 @@ class SynthesizeConfig:
     model: str
     """Folder or URI of a trained model."""
     masks: str
-    """Folder or URI of masks of class ids, searched through."""
+    """Folder or URI of masks, searched through."""
+    masks_are: MasksAre | None = None
+    """What the values of masks are. 'classes': class numbers, as in all masks that we write, and
+    255 for no class. 'corpus': the values of the corpus's own files. None takes class numbers, and
+    quarantines a mask that could be both and is not in the model's colours."""
+    corpus: str | None = None
+    """With 'corpus': a preset of encode.py whose values they are, instead of those that the model
+    knows."""
     output: str = "out/images"
     """Folder or URI of the results."""
     samples: int = 1
     """Images of each mask."""
     seed: int = 0
     """All seeds follow from it and the masks' names."""
-    ignore_ids: tuple[int, ...] | None = None
-    """Ids in the masks that stand for no class; as in the model's own corpus when not given."""
     edits: Edits = field(default_factory=Edits)
     """Edited masks beside the originals."""
     quality: Quality = field(default_factory=Quality)

@@ -14,8 +14,8 @@ import numpy as np
 from infra import storage
 from pipelines import config
 from pipelines.corpora import parts, pixels
-from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
+from pipelines.inference.masks import MaskReader
 from pipelines.inference.products import unique_names
 from pipelines.synthesis import edits
 from pipelines.synthesis.edits import Recipe
@@ -100,13 +100,11 @@ class DecodeMask:
         self,
         masks: str,
         size: tuple[int, int],
-        names: Sequence[str],
-        ignore_ids: tuple[int, ...],
+        reader: MaskReader,
         recipe: Recipe,
     ) -> None:
-        """Args: where the masks are, width and height, the classes, and how masks are edited."""
-        self.masks, self.size, self.names, self.recipe = masks, size, tuple(names), recipe
-        self.labels = LabelMap(classes=len(names), ignore_ids=ignore_ids)
+        """Args: where the masks are, width and height, what reads them, and how they are edited."""
+        self.masks, self.size, self.reader, self.recipe = masks, size, reader, recipe
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         donors = json.loads(row.pop("donors", "[]"))
@@ -118,7 +116,7 @@ class DecodeMask:
                 donor, path = self.donor(donors)
                 rng = np.random.default_rng(seed)
                 ids, found = edits.edit(ids, donor, self.recipe, rng)
-                done = edits.named(found, self.names)
+                done = edits.named(found, self.reader.palette.names)
                 if "paste" in done:
                     done["donor"] = path
         except pixels.BadInput as bad:
@@ -126,7 +124,7 @@ class DecodeMask:
         return [row | {"ids": ids, "edit": json.dumps(done) if done else "", "error": error}]
 
     def read(self, uri: str) -> Pixels:
-        return pixels.resize_ids(self.labels.read(parts.read(uri)), *self.size)
+        return pixels.resize_ids(self.reader.read(parts.read(uri)), *self.size)
 
     def donor(self, paths: Sequence[str]) -> tuple[Pixels | None, str]:
         """The first of ``paths`` that has something to paste.

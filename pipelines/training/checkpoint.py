@@ -5,6 +5,7 @@
     state_RANK.safetensors   that rank's pieces: float32 weights, AdamW's moments, averaged weights;
                              tensors [n], named KIND/START/PARAMETER
     unet/, null_prompt…      what the model is, without weights
+    state_RANK.json          SHA-256 of that file, and beside rank 0's of trainer.json
     trainer.json             step, what decides the order of the data, schedule, configuration;
                              the number of workers, which is the number of files that count
 
@@ -15,14 +16,17 @@ pickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+from pyarrow.fs import FileSelector
 from ray.train import Checkpoint
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,6 +63,7 @@ def save(
         for kind, values in (kinds | partition.moments(engine, piece)).items():
             tensors[f"{kind}/{piece.start}/{piece.name}"] = values.cpu().contiguous()
     save_file(tensors, folder / _file(rank))
+    digests = {_file(rank): _digest(folder / _file(rank))}
     if rank == 0:
         note = {
             "step": step,
@@ -72,6 +77,8 @@ def save(
         }
         engine.module.save(folder, weights=False)
         (folder / TRAINER).write_text(json.dumps(note, indent=2))
+        digests[TRAINER] = _digest(folder / TRAINER)
+    (folder / _digests(rank)).write_text(json.dumps(digests, indent=2))
 
 
 def load(folder: Path, engine: Any, mine: list[Piece], ema: EMA) -> int:
@@ -96,6 +103,41 @@ def load(folder: Path, engine: Any, mine: list[Piece], ema: EMA) -> int:
     if note["loss_scale"]:
         vars(engine.optimizer.loss_scaler).update(note["loss_scale"])
     return int(note["step"])
+
+
+def damage(folder: Path, rank: int, world: int) -> str | None:
+    """What is wrong with this rank's share of a checkpoint's files; None for nothing.
+
+    ``world`` ranks look at all files together, each once: bytes are compared with the digests that
+    were written with them. Checkpoints of earlier versions have none; their headers are read.
+    """
+    try:
+        note = parse_note((folder / TRAINER).read_bytes())
+        for number in range(rank, int(note["workers"]), world):
+            said = {_file(number): None}
+            if (folder / _digests(number)).is_file():
+                said = json.loads((folder / _digests(number)).read_bytes())
+            for name, digest in said.items():
+                if digest and _digest(folder / name) != digest:
+                    return f"{name} has other bytes than were written"
+            with safe_open(folder / _file(number), "pt"):
+                pass
+    except FileNotFoundError as error:
+        return f"{Path(error.filename or '').name or error} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def candidates(last: Checkpoint) -> Iterator[Checkpoint]:
+    """A checkpoint, then those of its run that were made before it, the newest first."""
+    yield last
+    above, _, name = last.path.rstrip("/").rpartition("/")
+    filesystem: Any = last.filesystem
+    there = filesystem.get_file_info(FileSelector(above, allow_not_found=True))
+    for earlier in sorted((info.base_name for info in there), reverse=True):
+        if earlier.startswith("checkpoint_") and earlier < name:
+            yield Checkpoint(f"{above}/{earlier}", last.filesystem)
 
 
 def elsewhere(path: str | None, output: str) -> Checkpoint | None:
@@ -168,9 +210,24 @@ class Saved:
 
 
 def parse_note(data: bytes) -> dict[str, Any]:
-    """``trainer.json``."""
-    note: dict[str, Any] = json.loads(data)
+    """``trainer.json``.
+
+    Raises:
+        ValueError: when it was cut or changed.
+    """
+    note = json.loads(data)
+    if not isinstance(note, dict):
+        raise ValueError(f"{TRAINER} holds no object")
     return note
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _digests(rank: int) -> str:
+    return f"state_{rank:05d}.json"
 
 
 def _file(rank: int) -> str:

@@ -27,6 +27,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from infra import storage, tracking
 from infra.console import say
 from pipelines import config
+from pipelines.config import UserError
 from pipelines.dataset.latents import read_manifest
 from pipelines.training import checkpoint, partition, validate
 from pipelines.training.config import TrainConfig
@@ -108,10 +109,15 @@ class Worker:
         self.tracked = tracking.Run(tracking.Handle(**handle) if handle else None, "train")
         self.run = self.tracked if self.rank == 0 else None  # only one writes what all know
         self.step = 0
-        last = ray.train.get_checkpoint() or checkpoint.elsewhere(start, cfg.output)
-        with last.as_directory() if last else nullcontext() as folder:
-            self.start(Path(folder) if folder else None)
-            torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
+        self.branch = ""
+        own = ray.train.get_checkpoint()
+        if own is None:
+            self.start_from(checkpoint.elsewhere(start, cfg.output))
+        elif not any(map(self.start_from, checkpoint.candidates(own))):
+            raise UserError(
+                f"no checkpoint of {cfg.output} is whole. Copy them again from where they came, or "
+                "begin another run at another --output"
+            )
         self.plain = is_plain(cfg)
         self.norm: torch.Tensor | None = None
         order = Order.of(self.manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
@@ -131,6 +137,26 @@ class Worker:
         with self.tracked.system_metrics(self.context.get_node_rank()):
             yield
 
+    def start_from(self, last: Checkpoint | None) -> bool:
+        """Start with a checkpoint, if it is whole; returns whether it is. All ranks call it."""
+        with last.as_directory() if last else nullcontext() as folder:
+            if last and folder:
+                fault = checkpoint.damage(Path(folder), self.rank, self.world)
+                name = last.path.rpartition("/")[2]
+                if fault:
+                    say(f"warning: the checkpoint {name} is damaged ({fault}); the one before it "
+                        "is taken", error=True)  # fmt: skip
+                faults = torch.tensor(float(fault is not None), device=self.device)
+                torch.distributed.all_reduce(faults)
+                if faults > 0:
+                    # What is made from here gets other names: Ray Train still knows the old ones,
+                    # and removes what is there when their time comes.
+                    self.branch = f"-after-{name.removeprefix('checkpoint_')}"
+                    return False
+            self.start(Path(folder) if folder else None)
+            torch.distributed.barrier()  # inside: the folder goes when the first rank leaves
+        return True
+
     def start(self, last: Path | None) -> None:
         """The model, new or as the last whole checkpoint has it."""
         cfg = self.cfg
@@ -147,7 +173,7 @@ class Worker:
         if last:
             self.step = checkpoint.load(last, self.engine, self.pieces, self.ema)
             if self.rank == 0:
-                say(f"resumed at step {self.step}, {self.world} workers")
+                say(f"resumed at step {self.step}, {self.world} worker{'s' * (self.world > 1)}")
 
     def steps(self) -> Iterator[tuple[int, list[Part]]]:
         """The steps that are left, each with this worker's micro-batches."""
@@ -325,7 +351,7 @@ class Worker:
         ray.train.report(
             {"step": step, **scores},
             checkpoint=Checkpoint.from_directory(folder),
-            checkpoint_dir_name=f"checkpoint_{step:08d}",
+            checkpoint_dir_name=f"checkpoint_{step:08d}{self.branch}",
             checkpoint_upload_mode=mode,
             delete_local_checkpoint_after_upload=True,
             validation=beside,

@@ -34,7 +34,7 @@ def make_model(
         segment=cfg.segment,
         synthesize=cfg.synthesize,
         perturbation=Perturbation(**manifest.recipe["perturbation"]),
-        ignore_ids=tuple(manifest.corpus["ignore_ids"]),
+        class_map=manifest.class_map,
         window=cfg.window,
     )
     provenance = {

@@ -23,6 +23,9 @@ Field = Callable[[Tensor, Tensor], Tensor]
 """``v(x [B, ...], t [B]) -> [B, ...]``."""
 
 
+MOST_STEPS = 100_000
+
+
 @dataclass(frozen=True)
 class Tableau:
     """A Butcher tableau: stage times, stage weights, step weights and, if any, error weights."""
@@ -100,8 +103,8 @@ class Solver:
     def __post_init__(self) -> None:
         if self.name not in get_args(SolverName):
             raise ValueError(f"no solver {self.name!r}; there are {get_args(SolverName)}")
-        if self.steps < 1 or self.max_steps < 1:
-            raise ValueError("a solver makes at least one step")
+        if not (1 <= self.steps <= MOST_STEPS and 1 <= self.max_steps <= MOST_STEPS):
+            raise ValueError(f"a solver makes at least one step, and at most {MOST_STEPS}")
         object.__setattr__(self, "grid", tuple(self.grid))  # JSON gives lists
         if self.grid:
             rising = all(a < b for a, b in itertools.pairwise(self.grid))

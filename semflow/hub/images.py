@@ -15,7 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from semflow.masks.palette import IGNORE, Palette
+from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues
+from semflow.masks.given import GivenMasks, anchored
+from semflow.masks.palette import Palette
 
 OutputType = Literal["pil", "np", "pt"]
 
@@ -108,22 +110,33 @@ def to_bytes(pixels: Tensor) -> Tensor:
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
-def read_mask(
-    mask: Any, height: int, width: int, palette: Palette, ignore_ids: Sequence[int] = (IGNORE,)
-) -> Tensor:
-    """A mask as class ids ``[h, w]`` uint8, resized by nearest, ignored pixels as 255.
+def read_mask(mask: Any, height: int, width: int, palette: Palette, given: GivenMasks) -> Tensor:
+    """A mask as class numbers ``[h, w]`` uint8, resized by nearest, 255 for no class.
 
     Args:
-        mask: class ids: a PIL image of one channel; NumPy or torch integers ``[H, W]``.
+        mask: a PIL image of one channel; NumPy or torch integers ``[H, W]``. Arrays are class
+            numbers where nothing else is said.
         height: h.
         width: w.
-        palette: says which ids there are.
-        ignore_ids: values that stand for no class.
+        palette: whose colours an image has that we made.
+        given: what its values are.
 
     Raises:
-        ValueError: for colours where ids are expected, another type, or an id that is no class.
+        ValueError: for colours where one channel is expected, another type, or a value that is not
+            taken.
     """
+    ours = anchored(mask, palette) if isinstance(mask, Image.Image) else not given.masks_are
+    ids = given.read(lambda by: _numbers(mask, by), anchored=ours)
+    return torch.from_numpy(_nearest(ids, (height, width)))
+
+
+def _numbers(mask: Any, by: ClassMap) -> ClassNumbers:
+    """A mask as class numbers ``[H, W]``, read by a map."""
     if isinstance(mask, Image.Image):
+        if by.colours and mask.mode in ("RGB", "RGBA"):
+            rgb = np.asarray(mask.convert("RGB")).astype(np.uint32)
+            packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+            return by.numbers_of_colours(RawValues(packed))
         if len(mask.getbands()) > 1:
             raise ValueError(
                 f"a mask of mode {mask.mode} with {len(mask.getbands())} channels, where one "
@@ -138,14 +151,7 @@ def read_mask(
             "a mask is a PIL image of one channel, or integers [H, W], not "
             f"{type(mask).__name__}{shape}"
         )
-    ids = np.where(np.isin(mask, ignore_ids), IGNORE, mask.astype(np.int64))
-    wrong = ids[(ids != IGNORE) & ((ids < 0) | (ids >= len(palette)))]
-    if wrong.size:
-        raise ValueError(
-            f"class ids {sorted(set(wrong.tolist()))[:8]} are beyond this model's {len(palette)} "
-            f"classes (ignored: {sorted(ignore_ids)})"
-        )
-    return torch.from_numpy(_nearest(ids.astype(np.uint8), (height, width)))
+    return by.numbers(RawValues(mask))
 
 
 def _nearest(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,7 @@ from semflow.hub.images import (
     read_photo,
 )
 from semflow.hub.pipeline_output import SemFlowSegmentationOutput, SemFlowSynthesisOutput
+from semflow.masks.given import GivenMasks, MasksAre
 from semflow.masks.palette import Palette
 from semflow.masks.perturb import Perturbation, draw_seeds
 from semflow.networks.autoencoder import DiffusersAutoencoder
@@ -99,7 +100,7 @@ class SemFlowPipeline(DiffusionPipeline):
         )
         self.register_to_config(
             palette=self.semflow.palette.to_json(),
-            defaults=asdict(self.semflow.defaults),
+            defaults=self.semflow.defaults.to_json(),
             provenance=self.semflow.provenance,
             flow=flow,
             preconditioning=preconditioning.to_json() if preconditioning else None,
@@ -247,36 +248,41 @@ class SemFlowPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         solver: Solver | SolverName | None = None,
         perturbation: Perturbation | None = None,
+        masks_are: MasksAre | None = None,
         batch_size: int = 16,
         output_type: OutputType = "pil",
     ) -> SemFlowSynthesisOutput:
         """Images of masks, at the model's size.
 
         Args:
-            masks: a mask or several, of class ids: PIL with one channel; NumPy or torch integers
-                ``[H, W]``.
+            masks: a mask or several: PIL with one channel; NumPy or torch integers ``[H, W]``.
+                Their values are class numbers, 0..K-1, and 255 for no class.
             num_images_per_mask: each from a perturbation of its own.
             generator: draws the seeds of the perturbations; or one generator an image.
             seeds: of the perturbations, one an image, instead of drawing them.
             num_inference_steps: of the solver, instead of the model's own.
             solver: instead of the model's own, or its name.
             perturbation: instead of the model's own.
+            masks_are: "classes" if they have class numbers, "corpus" if they have the values of
+                the corpus's own mask files (PIL may then be RGB, if these are). None is "classes",
+                but a PIL mask that could be both and is not in this model's colours is refused.
             batch_size: images at once.
             output_type: "pil", "np" or "pt".
 
         Raises:
-            ValueError: for what is no mask, with what is expected; for a perturbation that could
-                change a label.
+            ValueError: for what is no mask, with what is expected; for a value that is not taken;
+                for a perturbation that could change a label.
         """
         check_output_type(output_type)
         model = self.semflow
         chosen = _chosen(model.defaults.synthesize, solver, num_inference_steps)
         _at_least_one(batch_size=batch_size, num_images_per_mask=num_images_per_mask)
+        given = GivenMasks(
+            classes=len(model.palette), corpus=model.defaults.class_map, masks_are=masks_are,
+            option="masks_are='{}'",
+        )  # fmt: skip
         ids = torch.stack(
-            [
-                read_mask(mask, *self._size, model.palette, model.defaults.ignore_ids)
-                for mask in listed(masks, 2)
-            ]
+            [read_mask(mask, *self._size, model.palette, given) for mask in listed(masks, 2)]
         ).repeat_interleave(num_images_per_mask, 0)
         drawn = draw_seeds(len(ids), generator, seeds)
         images, nfe = [], 0

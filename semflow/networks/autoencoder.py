@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semflow.networks import trusted
 from semflow.networks.base import Autoencoder, Posterior, weights_hash
 
 
@@ -25,8 +26,8 @@ class SpaceToDepth(Autoencoder):
 
     def __init__(self, factor: int = 4) -> None:
         super().__init__()
-        if factor < 1:
-            raise ValueError(f"a factor is at least 1, not {factor}")
+        if not isinstance(factor, int) or not 1 <= factor <= 64:
+            raise ValueError(f"a factor lies in 1..64, not {factor!r}")
         self.factor, self.channels = factor, 3 * factor * factor
 
     def encode(self, pixels: Tensor) -> Posterior:
@@ -106,25 +107,38 @@ def load_autoencoder(source: str | Path) -> Autoencoder:
     if (folder / "vae" / "config.json").is_file():
         folder = folder / "vae"
     if (folder / "config.json").is_file():
-        config = json.loads((folder / "config.json").read_text())
-        if config["_class_name"] == "SpaceToDepth":
-            return SpaceToDepth(config["factor"])
-        name = str(folder)
-    elif (folder / "encoder.safetensors").is_file():
+        return _from_folder(folder)
+    if (folder / "encoder.safetensors").is_file():
         from semflow.networks.taef2 import TAEF2
 
         return TAEF2.load(folder)
-    elif folder.exists():
+    if folder.exists():
         raise ValueError(f"{name} has no config.json of a diffusers autoencoder, nor vae/ with one")
-    from diffusers import AutoModel
+    return _from_hub(name)
 
+
+def _from_folder(folder: Path) -> Autoencoder:
+    where = folder / "config.json"
+    config = trusted.read_json(where)
+    if config.get("_class_name") == "SpaceToDepth":
+        return SpaceToDepth(config.get("factor", 4))
+    kind = trusted.class_named(config, trusted.AUTOENCODERS, where)
+    return DiffusersAutoencoder(trusted.network_from(kind, config, folder))
+
+
+def _from_hub(name: str) -> Autoencoder:
+    """A hub id's, whose configuration is at its root or in ``vae/``."""
+    from diffusers import AutoencoderKL
+
+    subfolder = None
     try:
         try:
-            model = AutoModel.from_pretrained(name, use_safetensors=True)
+            config = AutoencoderKL.load_config(name)
         except (OSError, ValueError):
-            if folder.exists():
-                raise
-            model = AutoModel.from_pretrained(name, subfolder="vae", use_safetensors=True)
+            subfolder = "vae"
+            config = AutoencoderKL.load_config(name, subfolder=subfolder)
+        kind = trusted.class_named(cast(dict[str, Any], config), trusted.AUTOENCODERS, name)
+        model = kind.from_pretrained(name, subfolder=subfolder, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no autoencoder {name!r}: it is neither 'space-to-depth[:factor]', nor a folder with "

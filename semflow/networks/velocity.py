@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from semflow.networks import trusted
 from semflow.networks.precondition import Preconditioning
 
 VelocityPreset = Literal["tiny", "small", "base", "sd15"]
@@ -115,23 +116,21 @@ class Velocity(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, *, weights: bool = True) -> Velocity:
-        """From a folder that :meth:`save` wrote, or a Stable Diffusion pipeline with both files."""
-        import diffusers
+        """From a folder that :meth:`save` wrote, or a Stable Diffusion pipeline with both files.
 
-        config = json.loads((Path(folder) / "unet" / "config.json").read_text())
-        kind = getattr(diffusers, config["_class_name"])
-        if weights:
-            unet = kind.from_pretrained(
-                Path(folder) / "unet", use_safetensors=True, low_cpu_mem_usage=False
-            )
-        else:
-            unet = kind.from_config(config)
+        Raises:
+            ValueError: for what :mod:`semflow.networks.trusted` refuses.
+        """
+        inside = Path(folder) / "unet"
+        config = trusted.read_json(inside / "config.json")
+        kind = trusted.class_named(config, trusted.UNETS, inside / "config.json")
+        unet = trusted.network_from(kind, config, inside) if weights else kind.from_config(config)
         prompt = Path(folder) / PROMPT
         around = Path(folder) / PRECONDITIONING
         return cls(
             unet,
             load_file(prompt)["null_prompt"] if prompt.is_file() else None,
-            Preconditioning.from_json(json.loads(around.read_text())) if around.is_file() else None,
+            Preconditioning.from_json(trusted.read_json(around)) if around.is_file() else None,
         )
 
     def blank(self) -> Velocity:

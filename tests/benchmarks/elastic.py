@@ -85,16 +85,16 @@ def disturbed_and_not(data: str, home: Path, steps: int) -> Found:
         )  # fmt: skip
         wait("step 28/")
         cluster.kill(other)
-        wait(", 1 workers")
+        wait(", 1 worker\n")
         cluster.add(1)
-        wait(", 2 workers")
+        wait(", 2 workers\n")
         if job.wait(600):
             raise RuntimeError(log.read_text()[-3000:])
     subprocess.run(
         command(data, home / "undisturbed", steps), check=True, env=os.environ | environment,
         capture_output=True,
     )  # fmt: skip
-    resumed = re.findall(r"resumed at step (\d+), (\d+) workers", log.read_text())
+    resumed = re.findall(r"resumed at step (\d+), (\d+) workers?", log.read_text())
     return Found(
         logged(home / "elastic", "loss"), logged(home / "undisturbed", "loss"),
         list(dict.fromkeys((int(step), int(workers)) for step, workers in resumed)),

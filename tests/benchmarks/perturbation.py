@@ -19,9 +19,10 @@ import torch
 import tyro
 
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import LabelMap
+from pipelines.inference.masks import mask_reader
 from pipelines.pages import pictures
 from semflow import ConfusionMatrix, SemFlow, Solver
+from semflow.masks.given import MasksAre
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def main() -> None:
         model = SemFlow.load(folder)
         defaults, classes = model.defaults, len(model.palette)
         solver = Solver(steps=args.steps) if args.steps else defaults.synthesize
-        labels = LabelMap(classes=classes, ignore_ids=defaults.ignore_ids)
+        masks_are: MasksAre | None = "corpus" if defaults.class_map else None
+        labels = mask_reader(model.palette, defaults, masks_are)
         confusion, apart = ConfusionMatrix(classes), []
         for number, path in enumerate(sorted(args.masks.rglob("*.png"))[: args.count]):
             mask = labels.read(path.read_bytes())

@@ -21,6 +21,7 @@ import tyro
 
 from infra import storage
 from pipelines import corpora
+from pipelines.inference.masks import mask_reader
 from pipelines.inference.predictors import ModelOptions
 from pipelines.inference.products import unique_names
 from pipelines.pages import pictures
@@ -47,9 +48,10 @@ class Args:
 
 def decoded(actor: CheckedSynthesizer, args: Args) -> dict[str, np.ndarray]:
     """The masks as synthesize.py reads them: ids [N, H, W] and seeds [N]."""
-    defaults, names = actor.model.defaults, actor.model.palette.names
+    defaults, palette = actor.model.defaults, actor.model.palette
     size = (defaults.width, defaults.height)
-    decode = DecodeMask(args.masks, size, names, defaults.ignore_ids, Recipe())
+    reader = mask_reader(palette, defaults, "corpus" if defaults.class_map else None)
+    decode = DecodeMask(args.masks, size, reader, Recipe())
     paths = storage.list_files(args.masks, corpora.MASKS)
     rows = [
         decode({"source": storage.join(args.masks, path), "variant": 0})[0]

@@ -31,8 +31,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import LabelMap
+from pipelines.inference.masks import mask_reader
 from semflow import ConfusionMatrix, SemFlow
+from semflow.masks.given import MasksAre
 
 ROOT = Path(__file__).parents[2]
 IGNORE = 255
@@ -99,10 +100,17 @@ Pairs = tuple[Tensor, Tensor]
 Scores = dict[str, float]
 
 
-def read(pairs: list[tuple[Path, Path]], model: SemFlow) -> Pairs:
+def of_corpus(model: SemFlow) -> MasksAre | None:
+    """What the corpus's own masks are: a model of before the class maps has none for them."""
+    return "corpus" if model.defaults.class_map else None
+
+
+def read(
+    pairs: list[tuple[Path, Path]], model: SemFlow, masks_are: MasksAre | None = "classes"
+) -> Pairs:
     """Pairs of files at the model's size."""
     size = model.defaults.width, model.defaults.height
-    labels = LabelMap(classes=len(model.palette), ignore_ids=model.defaults.ignore_ids)
+    labels = mask_reader(model.palette, model.defaults, masks_are)
     photos, masks = [], []
     for photo, mask in pairs:
         image = Image.open(photo).convert("RGB").resize(size, Image.Resampling.BICUBIC)
@@ -190,8 +198,9 @@ def main() -> None:
         run("pipelines/label.py", "--model", args.model, "--images", str(home / name),
             "--output", str(home / f"{name}-labels"), "--review", "0")  # fmt: skip
     run("pipelines/synthesize.py", "--model", args.model, "--masks", str(home / "masks"),
-        "--output", str(home / "made"), *shlex.split(args.synthesize))  # fmt: skip
-    small = read(few, model)
+        "--output", str(home / "made"), "--masks-are", str(of_corpus(model)),
+        *shlex.split(args.synthesize))  # fmt: skip
+    small = read(few, model, of_corpus(model))
     made = read(matching(home / "made/images", home / "made/masks"), model)
     labelled = {
         name: read(matching(home / name, home / f"{name}-labels/masks"), model)
@@ -209,7 +218,7 @@ def main() -> None:
     }
     if args.many:
         sets["many photos, labelled by the model"] = labelled["pool"]
-    test, classes = read(held_out, model), len(model.palette)
+    test, classes = read(held_out, model, of_corpus(model)), len(model.palette)
     rows: list[dict[str, Any]] = []
     for name, pairs in sets.items():
         stem = name.replace(",", "").replace(" ", "-")

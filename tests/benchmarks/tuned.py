@@ -25,8 +25,9 @@ import torch
 import tyro
 from PIL import Image
 
-from pipelines.corpora.masks import LabelMap
+from pipelines.inference.masks import mask_reader
 from semflow import ConfusionMatrix, SemFlow, Solver
+from semflow.masks.given import MasksAre
 from tests.benchmarks.labelling import bare
 from tests.benchmarks.study import ROOT, matching
 
@@ -43,7 +44,8 @@ class Args:
 
 def score(model: SemFlow, pairs: list[tuple[Path, Path]]) -> float:
     """MIoU of predicted masks against true ones."""
-    labels = LabelMap(classes=len(model.palette), ignore_ids=model.defaults.ignore_ids)
+    masks_are: MasksAre | None = "corpus" if model.defaults.class_map else None
+    labels = mask_reader(model.palette, model.defaults, masks_are)
     confusion = ConfusionMatrix(len(model.palette))
     for predicted, truth in pairs:
         ids = torch.from_numpy(np.array(Image.open(predicted)))

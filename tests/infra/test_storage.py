@@ -1,6 +1,9 @@
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,23 @@ def test_listing_is_sorted_relative_and_without_hidden_files(tmp_path):
     assert storage.list_files(str(tmp_path), (".png",)) == ["a/c.png", "b.PNG"]
     with pytest.raises(FileNotFoundError, match="nothing at"):
         storage.list_files(f"{tmp_path}/none")
+
+
+@pytest.mark.parametrize("where", ["{}", "memory://hidden"])
+def test_what_lies_in_hidden_folders_is_left_out_unless_the_folder_is_asked_for(tmp_path, where):
+    root = where.format(tmp_path)
+    for name in ("a/b.png", ".ipynb_checkpoints/b.png", "a/.thumbnails/x/b.png", "@eaDir/b.png"):
+        storage.write_bytes(f"{root}/{name}", b"x")
+    assert storage.list_files(root) == ["a/b.png"]
+    assert storage.list_files(f"{root}/a/.thumbnails") == ["x/b.png"]
+
+
+@pytest.mark.parametrize("where", ["{}", "file://{}", "memory://one"])
+def test_a_file_is_no_folder(tmp_path, where):
+    uri = f"{where.format(tmp_path)}/a.png"
+    storage.write_bytes(uri, b"x")
+    with pytest.raises(ValueError, match=r"a\.png is a file, and a folder is asked for"):
+        storage.find(uri)
 
 
 def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_not_asked_for_is_not(tmp_path):
@@ -118,3 +138,44 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     storage.write_bytes(f"{tmp_path}/deep/b.partial", b"a user's")
     storage.remove_partials(f"file://{tmp_path}")
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [".hidden", "b.partial"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", "../a", "a/../../b", "a/..", "..\\a", "a\\..\\..\\b", "%2e%2e/a", "a/%2E%2e/b",
+     "%252e%252e/a", "a\0b", "/../a"],
+)  # fmt: skip
+def test_a_name_that_leads_out_becomes_no_place(name, tmp_path):
+    for root in (str(tmp_path), "s3://bucket/key", "http://host/photos"):
+        with pytest.raises(ValueError, match="leads out of"):
+            storage.join(root, "masks", name)
+
+
+@pytest.mark.parametrize("name", ["a..b", "...", "..a/b..", "100%/a", "%2e/a", "a\\b", "%zz"])
+def test_names_that_only_look_so_are_places(name, tmp_path):
+    assert storage.join(str(tmp_path), name) == f"{tmp_path}/{name}"
+
+
+def test_a_listing_that_leads_out_is_left_out_and_said(tmp_path, capsys):
+    """A web server's page may link anywhere."""
+    photos = tmp_path / "site/photos"
+    photos.mkdir(parents=True)
+    for file in (photos / "a.png", tmp_path / "evil.png"):
+        file.write_bytes(b"png")
+    (photos / "index.html").write_text(
+        '<a href="a.png">a</a><a href="../../evil.png">b</a><a href="%2e%2e/evil.png">c</a>'
+        '<a href="http://elsewhere.invalid/c.png">d</a>'
+    )
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        found = storage.find(f"http://127.0.0.1:{server.server_port}/photos/", (".png",))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert list(found) == ["a.png"]

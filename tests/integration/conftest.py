@@ -98,13 +98,14 @@ def model(tmp_path_factory) -> Path:
     import torch
 
     from semflow import SemFlow, Solver, load_autoencoder, make_velocity
+    from semflow.masks.classmap import ClassMap
     from semflow.sampler import Defaults
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     defaults = Defaults(
         height=32, width=48, segment=Solver(steps=1), synthesize=Solver(steps=2),
-        ignore_ids=(9, 255),
+        class_map=ClassMap(classes=3, ignore_ids=(9, 255)),
     )  # fmt: skip
     SemFlow(
         make_velocity("tiny", 48), load_autoencoder("space-to-depth"), PALETTE, defaults,

@@ -72,7 +72,7 @@ def job(cluster, *words, timeout=300):
 def encoded(cluster, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     write_good(folder / "corpus", "train", 6)
-    write_good(folder / "corpus", "val", 2)
+    write_good(folder / "corpus", "val", 2, start=100)
     result = job(
         cluster, "submit", "--submission-id", "encoding", "--working-dir", source, "--",
         "python", "pipelines/encode.py", "folder", "--corpus.root", folder / "corpus",

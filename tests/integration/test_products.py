@@ -217,7 +217,7 @@ def images(ray_session, model, tmp_path_factory):
     (masks / "colours.png").write_bytes(encoded(scene(0)[0]))
     cfg = SynthesizeConfig(
         model=str(model), masks=str(masks), output=str(output), samples=3, images_per_shard=4,
-        max_bad_share=0.3,
+        max_bad_share=0.3, masks_are="corpus",
     )  # fmt: skip
     return cfg, masks, synthesize(cfg)
 
@@ -244,7 +244,7 @@ def test_synthesized_images_are_a_corpus(images):
     from pipelines.corpora import Corpus, list_pairs
 
     cfg, _, _ = images
-    pairs, bad = list_pairs(Corpus(root=cfg.output, images="images", masks="masks"), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=cfg.output, images="images", masks="masks"), "train")
     assert pairs.num_rows == 9
     assert not bad
 

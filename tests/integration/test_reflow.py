@@ -87,12 +87,12 @@ def test_a_killed_coupling_goes_on_to_the_bytes_of_an_undisturbed_one(reflowed, 
     (output / "_progress/train/00001.json").unlink()
     (output / "train/00001.parquet").write_bytes(b"PAR1")
     arguments = (cfg.model, cfg.data, str(output))
-    make_couplings(*arguments, cfg, gpus=0, overwrite=False)
+    make_couplings(*arguments, cfg, gpus=0)
     for path in whole.rglob("*.parquet"):
         assert (output / path.relative_to(whole)).read_bytes() == path.read_bytes()
     assert read_manifest(str(output)).fingerprint == read_manifest(str(whole)).fingerprint
     with pytest.raises(ValueError, match="another configuration"):
-        make_couplings(*arguments, replace(cfg, seed=1), gpus=0, overwrite=False)
+        make_couplings(*arguments, replace(cfg, seed=1), gpus=0)
 
 
 def test_before_and_after_are_judged_and_shown(reflowed, capsys):

@@ -96,11 +96,12 @@ def test_an_image_is_what_the_batch_jobs_predictor_says(service, model):
     rows = {"ids": [np.where(ids == 9, 255, ids).astype(np.uint8)] * 3, "seed": [7, 8, 9]}
     expected = predictor(rows | {"error": [""] * 3})["pixels"]
 
-    several = post(f"{service}/synthesize?seed=7&samples=3", encoded(ids)).json()
+    query = "masks_are=corpus&seed"
+    several = post(f"{service}/synthesize?{query}=7&samples=3", encoded(ids)).json()
     assert [one["seed"] for one in several["images"]] == [7, 8, 9]
     for one, image in zip(several["images"], expected, strict=True):
         assert np.abs(decoded(one["image"]).astype(int) - image).max() <= 1
-    single = post(f"{service}/synthesize?seed=9", encoded(ids))
+    single = post(f"{service}/synthesize?{query}=9", encoded(ids))
     assert single.headers["content-type"] == "image/png"
     assert np.abs(picture(single.content).astype(int) - expected[2]).max() <= 1
 
@@ -114,7 +115,8 @@ def test_the_model_describes_itself(service, model):
     assert about["classes"][1]["colour"] == "#{:02x}{:02x}{:02x}".format(
         *semflow.palette.colours[1]
     )
-    assert (about["width"], about["height"], about["ignore_ids"]) == (48, 32, [9, 255])
+    assert (about["width"], about["height"], about["no_class"]) == (48, 32, 255)
+    assert (about["masks_are"], about["class_map"]["ignore_ids"]) == (None, [9, 255])
     assert about["fingerprint"] == model_fingerprint(read_model_index(str(model)))
     assert (about["segment"]["steps"], about["synthesize"]["steps"]) == (1, 2)
 
@@ -169,6 +171,8 @@ HOSTILE = [
     ("segment?opacity=0.5", PHOTO, "image/png", 400, "no query value 'opacity'"),
     ("synthesize", PHOTO, "image/png", 400, "one channel"),
     ("synthesize", encoded(scene(0)[1] + 3), "image/png", 400, "beyond the 3 classes"),
+    ("synthesize", encoded(np.full((9, 9), 9, np.uint8)), "image/png", 400, "masks_are=corpus"),
+    ("synthesize?masks_are=colours", MASK, "image/png", 400, "masks_are"),
     ("synthesize", encoded(scene(0)[1], "JPEG"), "image/jpeg", 415, "image/png"),
     ("synthesize", MASK[:-30], "image/png", 400, "mask"),
     ("synthesize?seed=-1", MASK, "image/png", 400, "seed"),

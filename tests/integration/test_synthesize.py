@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
+from pipelines.inference.masks import mask_reader
 from pipelines.inference.predictors import ModelOptions
 from pipelines.synthesis.config import SynthesizeConfig
 from pipelines.synthesis.drafts import DecodeMask, drafts
@@ -39,7 +40,8 @@ def made(ray_session, model, tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded(ids))
     cfg = SynthesizeConfig(
-        model=str(model), masks=str(masks), output=str(output), samples=2, images_per_shard=10,
+        model=str(model), masks=str(masks), output=str(output), masks_are="corpus",
+        samples=2, images_per_shard=10,
         edits=Edits(variants=1, swap=("sky=tree",), paste=("road",), shift=0.2, flip=True),
         quality=Quality(min_agreement=LEAST, attempts=2), val_share=0.4,
         format=("folder", "webdataset", "parquet"), actors=ModelOptions(batch_size=4),
@@ -78,7 +80,9 @@ def test_masks_are_the_edited_ones_and_the_table_says_what_was_done(made, table,
     paths = sorted(f"{name}.png" for name in NAMES)
     plan = list(drafts(cfg.masks, paths, seed=0, samples=2, variants=1, val_share=0.4,
                        pasting=True))  # fmt: skip
-    decode = DecodeMask(cfg.masks, (48, 32), CLASSES, (9, 255), Recipe.of(cfg.edits, CLASSES))
+    semflow = SemFlow.load(model)
+    reader = mask_reader(semflow.palette, semflow.defaults, "corpus")
+    decode = DecodeMask(cfg.masks, (48, 32), reader, Recipe.of(cfg.edits, CLASSES))
     seeds = {}
     for row, known in zip(plan, table, strict=True):
         seeds[row["name"]] = [attempt_seed(row["seed"], n) for n in range(2)]

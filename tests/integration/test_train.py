@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -49,12 +50,23 @@ def straight(latents, tmp_path_factory):
     return output
 
 
-def test_2n_steps_are_n_steps_stopped_resumed_n_steps_bit_for_bit(latents, straight, tmp_path):
-    train(train_config(latents, tmp_path, steps=4))
-    first = weights(tmp_path)
-    train(train_config(latents, tmp_path))
-    assert difference(first, weights(tmp_path)) > 0
-    assert difference(weights(straight), weights(tmp_path)) == 0
+def test_2n_steps_are_n_resumed_n_bit_for_bit_also_past_a_damaged_checkpoint(
+    latents, straight, tmp_path
+):
+    """The checkpoint of step 8 is damaged: the one of step 4 is taken, and 8 is made again."""
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/model")
+    damaged = tmp_path / "run/checkpoints/checkpoint_00000008"
+    data = bytearray((damaged / "state_00001.safetensors").read_bytes())
+    data[-100] ^= 4
+    (damaged / "state_00001.safetensors").write_bytes(data)
+    train(train_config(latents, tmp_path / "run"))
+    assert difference(weights(straight), weights(tmp_path / "run")) == 0
+    again = tmp_path / "run/checkpoints/checkpoint_00000008-after-00000008"
+    assert again.is_dir()
+    note = again / "trainer.json"
+    note.write_bytes(note.read_bytes()[:40])
+    assert last_note(str(tmp_path / "run")) is None  # the driver leaves it to the workers
 
 
 def test_the_finished_model_needs_nothing_else_and_knows_where_it_comes_from(straight, latents):

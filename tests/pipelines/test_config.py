@@ -100,3 +100,28 @@ def test_paths_become_absolute_and_uris_stay(tmp_path, monkeypatch):
     cfg = config.absolute_paths(cfg, "model", "data")
     assert cfg.model == str(tmp_path / "m")
     assert cfg.data == "s3://bucket/x"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://anna:hunter2@host/photos", "https://hunter2@host/photos", "s3://KEY:hunter2@bucket/a",
+     "https://host/a.zip?X-Amz-Signature=hunter2", "https://host/a?sig=hunter2&se=1",
+     "abfs://name:hunter2@account/photos", "https://host/a?access_token=hunter2"],
+)  # fmt: skip
+@pytest.mark.parametrize("option", ["--images", "--model", "--output", "--settings"])
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri, option, capsys):
+    args = ["--model", "m", "--images", "i", option, uri]
+    with pytest.raises(SystemExit) as told:
+        config.parse(LabelConfig, None, args=args)
+    assert f"{option} is a URI with" in str(told.value)
+    assert "AWS_ACCESS_KEY_ID" in str(told.value)
+    assert "hunter2" not in str(told.value) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/a@b/c", "abfs://container@account.dfs.core.windows.net/x", "/home/a:b@c/x",
+     "https://host/a?page=2", "http://[::1", "memory://a"],
+)  # fmt: skip
+def test_what_only_looks_like_credentials_is_taken(uri):
+    assert config.parse(LabelConfig, None, args=["--model", "m", "--images", uri]).images == uri

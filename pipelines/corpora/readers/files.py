@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from infra import storage
-from pipelines.corpora.corpus import MASKS, PHOTOS, Corpus
-from pipelines.corpora.pair import Bad, Pair
+from pipelines.corpora.corpus import JPEGS, MASKS, PHOTOS, Corpus
+from pipelines.corpora.pair import Bad, Left, Pair, left_over
+from pipelines.corpora.readers.lists import read_list
 
 ANY_SUFFIX = ".*"
 WILD = r"(\{id\}|\{part\}|\*)"
@@ -31,30 +33,54 @@ class Place(NamedTuple):
     bytes: int
 
 
-def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
-    """The photos and masks of a split, paired by ``{id}``."""
-    wanted, bad = _listed(corpus, split), list[Bad]()
-    images = _places(corpus, find(corpus, corpus.images, split, PHOTOS), wanted, bad)
-    masks = _places(corpus, find(corpus, corpus.masks, split, MASKS), wanted, bad)
-    yield from bad
-    for key in images.keys() & masks.keys():
-        image, mask = images[key], masks[key]
-        yield Pair(key, image.uri, image.part, mask.uri, mask.part, image.bytes + mask.bytes)
-    for key in sorted(images.keys() - masks.keys()):
-        yield Bad(images[key].uri, "an image without a mask")
-    for key in sorted(masks.keys() - images.keys()):
-        yield Bad(masks[key].uri, "a mask without an image")
-    for key in sorted((wanted or set()) - images.keys() - masks.keys()):
-        yield Bad(f"{corpus.lists.format(split=corpus.folder(split))}: {key}", "listed, not there")
+def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad | Left]:
+    """The photos and masks of a split, paired by ``{id}``, or as a list pairs them."""
+    photo_files, others = look(corpus, corpus.images, split, PHOTOS)
+    mask_files, more = look(corpus, corpus.masks, split, (*MASKS, *JPEGS))
+    images, again = _places(corpus, photo_files)
+    masks, twice = _places(corpus, _lossless(mask_files))
+    wanted = {key: key for key in sorted(images.keys() | masks.keys())}
+    listed = corpus.lists.format(split=corpus.folder(split))
+    if corpus.lists:
+        uri = storage.join(storage.absolute(corpus.root), listed)
+        keys = (images.keys(), masks.keys())
+        wanted = dict(read_list(uri, *keys, partial(_key, corpus)))
+    known = wanted.keys() | set(wanted.values())
+    yield from (bad for key, bad in (*again, *twice) if key in known)
+    alone: list[Bad] = []
+    for key, mask_key in wanted.items():
+        image, mask = images.get(key), masks.get(mask_key)
+        if image and mask:
+            yield Pair(key, image.uri, image.part, mask.uri, mask.part, image.bytes + mask.bytes)
+        elif image:
+            yield Bad(image.uri, "an image without a mask")
+        elif mask:
+            alone.append(Bad(mask.uri, "a mask without an image"))
+        else:
+            alone.append(Bad(f"{listed}: {key}", "listed, not there"))
+    yield from alone
+    taken = {file.path for file in (*photo_files, *mask_files)}
+    yield from left_over({*others, *more} - taken - {listed})
 
 
 def find(
     corpus: Corpus, pattern: str, split: str, suffixes: tuple[str, ...] | None = None
 ) -> list[Found]:
-    """Files below the root that a pattern names, sorted by path.
+    """Files below the root that a pattern names, sorted by path; suffixes in any case.
 
     Raises:
         FileNotFoundError: when the folder that the pattern begins with is missing.
+    """
+    return look(corpus, pattern, split, suffixes)[0]
+
+
+def look(
+    corpus: Corpus, pattern: str, split: str, suffixes: tuple[str, ...] | None = None
+) -> tuple[list[Found], list[str]]:
+    """As :func:`find`, and the paths of all files in the folder that the pattern begins with.
+
+    Raises:
+        FileNotFoundError: when that folder is missing.
     """
     pattern = pattern.replace("{split}", corpus.folder(split))
     if suffixes and not re.search(WILD, pattern):
@@ -64,54 +90,54 @@ def find(
     # With a part behind it, an id ends at the first place where a part can begin: 00012_l_eye.
     groups = {"{id}": "(?P<id>.+?)" if "{part}" in pieces else "(?P<id>.+)",
               "{part}": "(?P<part>[^/.]+)", "*": "[^/]*"}  # fmt: skip
-    regex = re.compile("".join(groups.get(piece, re.escape(piece)) for piece in pieces))
+    stem, dot, suffix = pieces[-1].rpartition(".")
+    last = f"{re.escape(stem + dot)}(?i:{re.escape(suffix)})" if dot else re.escape(suffix)
+    written = [groups.get(piece, re.escape(piece)) for piece in pieces[:-1]] + [last]
+    regex = re.compile("".join(written))
     folder = pieces[0].rpartition("/")[0]
     root = storage.absolute(corpus.root)
-    listed = storage.find(storage.join(root, folder), suffixes if any_suffix else None)
-    found = []
-    for name, size in sorted(listed.items()):
+    odd: list[str] = []
+    listed = storage.find(storage.join(root, folder), suffixes if any_suffix else None, odd)
+    found, paths = [], [f"{folder}/{name}" if folder else name for name in odd]
+    for name, size in listed.items():
         path = f"{folder}/{name}" if folder else name
+        paths.append(path)
         match = regex.fullmatch(os.path.splitext(path)[0] if any_suffix else path)
         if match:
             got, whole = match.groupdict(), path
             if "part" in got:
                 whole = f"{path[: match.start('part')]}*{path[match.end('part') :]}"
             found.append(Found(path, got.get("id", ""), got.get("part", ""), whole, size))
-    return found
+    return found, paths
 
 
-def _places(
-    corpus: Corpus, found: list[Found], wanted: set[str] | None, bad: list[Bad]
-) -> dict[str, Place]:
-    """By id: files, or several files as one."""
+def _lossless(found: list[Found]) -> list[Found]:
+    """Mask files, without a JPEG beside a file that keeps every value: it is most often the photo's
+    or a picture for people."""
+    kept = {file.id for file in found if not file.path.lower().endswith(JPEGS)}
+    return [f for f in found if f.id not in kept or not f.path.lower().endswith(JPEGS)]
+
+
+def _places(corpus: Corpus, found: list[Found]) -> tuple[dict[str, Place], list[tuple[str, Bad]]]:
+    """By id: files, or several files as one; and second files of an id."""
     root = storage.absolute(corpus.root)
     places: dict[str, Place] = {}
+    again: list[tuple[str, Bad]] = []
     for file in found:
         key, uri = _key(corpus, file.id), storage.join(root, file.whole)
-        if wanted is not None and key not in wanted:
-            continue
         there = places.get(key)
         if there is None:
             places[key] = Place(uri, f"layers:{file.part}" if file.part else "", file.bytes)
         elif file.part and there.uri == uri:
             places[key] = Place(uri, f"{there.part},{file.part}", there.bytes + file.bytes)
         else:
-            bad.append(Bad(uri, f"a second file of the name {key!r}, beside {there.uri}"))
-    return places
+            what = f"a second file of the name {key!r}, beside {there.uri}"
+            again.append((key, Bad(uri, what)))
+    return places, again
 
 
 def _key(corpus: Corpus, key: str) -> str:
     return str(int(key)) if corpus.numeric_ids and key.isdecimal() else key
-
-
-def _listed(corpus: Corpus, split: str) -> set[str] | None:
-    """Ids of a split's list. Lines may hold paths, and more behind a blank: lists come so."""
-    if not corpus.lists:
-        return None
-    name = corpus.lists.format(split=corpus.folder(split))
-    lines = storage.read_bytes(storage.join(storage.absolute(corpus.root), name)).decode()
-    names = (line.split()[0].rpartition("/")[2] for line in lines.splitlines() if line.strip())
-    return {_key(corpus, os.path.splitext(name)[0]) for name in names}
 
 
 def shards_of(corpus: Corpus, split: str) -> Iterator[tuple[str, str, int]]:

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from infra import storage
+from infra import credentials, storage
 from pipelines.corpora.corpus import Corpus
 from pipelines.corpora.pair import Bad, Pair
 from pipelines.corpora.readers.files import shards_of
@@ -23,6 +23,7 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
     A column ``id`` names pairs, else the photo's path does; a column ``split`` picks rows.
     """
     root = storage.absolute(corpus.root)
+    words: set[str] = set()
     for name, uri, _ in shards_of(corpus, split):
         table = _read(uri)
         missing = {corpus.images, corpus.masks} - set(table.column_names)
@@ -31,6 +32,8 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
                 f"{uri} has no column {', '.join(sorted(missing))}; it has "
                 f"{', '.join(table.column_names)}. --corpus.images and --corpus.masks name them"
             )
+        if "split" in table.column_names:
+            words |= set(map(str, table["split"].to_pylist()))
         for number, row in enumerate(table.to_pylist()):
             if "split" in row and row["split"] != corpus.folder(split):
                 continue
@@ -38,11 +41,56 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
             if not image or not mask:
                 yield Bad(f"{name}, row {number}", "names no image" if mask else "names no mask")
                 continue
+            if odd := [value for value in (image, mask) if not isinstance(value, str)]:
+                kind = type(odd[0]).__name__
+                yield Bad(f"{name}, row {number}", f"{odd[0]!r} is of the type {kind}, not a path")
+                continue
             id_ = str(row["id"]) if row.get("id") is not None else os.path.splitext(image)[0]
-            places = (p if "://" in p or p.startswith("/") else storage.join(root, p)
-                      for p in (image, mask))  # fmt: skip
-            first, second = places
+            try:
+                first, second = (_place(root, corpus.allow, str(name)) for name in (image, mask))
+            except ValueError as reason:
+                yield Bad(f"{name}, row {number}", str(reason))
+                continue
             yield Pair(id_, first, "", second, "", 0)
+    if words and corpus.folder(split) not in words:
+        raise ValueError(
+            f"{root}: no row is of the split {corpus.folder(split)!r}; there are "
+            f"{', '.join(sorted(words))}, which --corpus.splits names"
+        )
+
+
+def _place(root: str, allowed: tuple[str, ...], name: str) -> str:
+    """Where a name in an index leads: below the root, or to a place that may be named.
+
+    Raises:
+        ValueError: when it leads elsewhere. An index may be someone else's work, and what it names
+            is read with this user's rights.
+    """
+    if found := credentials.carried(name):
+        raise ValueError(f"the place has {found}. {credentials.INSTEAD}")
+    absolute = "://" in name or name.startswith("/")
+    uri = name if absolute else storage.join(root, name)
+    if storage.leads_out(uri):
+        raise ValueError(f"the name {name!r} leads out of its folder")
+    if absolute and not any(
+        f"{uri}/".startswith(f"{storage.absolute(place).rstrip('/')}/")
+        for place in (root, *allowed)
+    ):
+        raise ValueError(
+            f"{name!r} lies outside the corpus; --corpus.allow names places where an index's files "
+            "may lie"
+        )
+    return uri
+
+
+def has_splits(corpus: Corpus) -> bool:
+    """Whether a column ``split`` picks the rows of one; asked of a corpus with one index for all.
+
+    Raises:
+        FileNotFoundError: when there is no index.
+        ValueError: when it cannot be read.
+    """
+    return any("split" in _read(uri).column_names for _, uri, _ in shards_of(corpus, ""))
 
 
 def _read(uri: str) -> pa.Table:

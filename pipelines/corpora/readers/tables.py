@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from infra import storage
 from pipelines.corpora import parts
 from pipelines.corpora.corpus import Corpus
-from pipelines.corpora.pair import Bad, Pair
-from pipelines.corpora.readers.files import shards_of
+from pipelines.corpora.pair import Bad, Left, Pair
+from pipelines.corpora.readers.shards import own_shards
 
 
-def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
+def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad | Left]:
     """Rows of the files; ``images`` and ``masks`` name the columns. An id is file and row."""
-    for name, uri, size in shards_of(corpus, split):
+    shards, others = own_shards(corpus, split)
+    yield from others
+    for name, uri, size in shards:
         stem, number = os.path.splitext(name)[0], 0
         try:
             groups = list(_groups(uri, (corpus.images, corpus.masks)))

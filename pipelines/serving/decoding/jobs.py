@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import Pixels
 from pipelines.serving.decoding import pictures
 from pipelines.serving.decoding.forms import Upload
@@ -38,10 +37,19 @@ def photo(quick: bool, upload: Upload, max_pixels: int, size: Size) -> Answer:
     return {"width": whole.shape[1], "height": whole.shape[0]}, small.tobytes()
 
 
-def mask(quick: bool, upload: Upload, max_pixels: int, size: Size, labels: LabelMap) -> Answer:
-    """A mask's class ids at ``size``, ``[H, W]`` as bytes."""
-    ids = pictures.read_mask(upload.file(), labels, max_pixels, QUICK_PIXELS if quick else None)
-    return {}, pixels.resize_ids(ids, *size).tobytes()
+def mask(quick: bool, upload: Upload, max_pixels: int, size: Size, colours: bool) -> Answer:
+    """A mask at ``size`` as a PNG of the values that it stores, below rows of all of them.
+
+    What values mean is for whoever knows the model; so that none escapes them, since a small mask
+    need not have each, all are in the first rows, as many as ``above`` says.
+    """
+    limit = QUICK_PIXELS if quick else None
+    found = pictures.read_mask(upload.file(), colours, max_pixels, limit)
+    there, (width, height) = pictures.found_values(found), size
+    above = -(-len(there) // width)
+    rows = np.resize(there, (above, width, *there.shape[1:]))
+    small = Image.fromarray(found.values).resize((width, height), Image.Resampling.NEAREST)
+    return {"above": above}, pixels.png(np.concatenate([rows, np.asarray(small)]), found.palette)
 
 
 def index_png(quick: bool, ids: Pixels, size: Size, palette: list[int]) -> Answer:

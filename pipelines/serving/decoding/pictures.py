@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.corpora import pixels
-from pipelines.corpora.masks import SINGLE, LabelMap
 from pipelines.corpora.pixels import BadInput, Pixels
+from pipelines.corpora.stored import SINGLE, open_stored
 from pipelines.serving.refused import Refused
 
 PHOTO_KINDS = ("PNG", "JPEG", "WEBP")
 MASK_KINDS = ("PNG",)
 MAX_SIDE = 65_535
 """Longest side, JPEG's own: a row of one pixel takes eight bytes more, and loops of Python."""
+
+
+MOST_COLOURS = 4096
+"""Of a mask that is a picture."""
+
+
+class Mask(NamedTuple):
+    """A mask that was decoded."""
+
+    values: np.ndarray[Any, Any]  # uint8 or uint16 [H, W], or RGB uint8 [H, W, 3]
+    palette: list[int] | None  # of an index image, RGB after RGB
 
 
 class Slow(Exception):
@@ -42,27 +55,45 @@ def read_photo(data: bytes, max_pixels: int, quick_pixels: int | None = None) ->
         raise _unusable("photo", error) from error
 
 
-def read_mask(
-    data: bytes, labels: LabelMap, max_pixels: int, quick_pixels: int | None = None
-) -> Pixels:
-    """A mask file as class ids uint8 ``[H, W]``, as ``labels`` reads it.
+def read_mask(data: bytes, colours: bool, max_pixels: int, quick_pixels: int | None = None) -> Mask:
+    """A mask file as it stores its values; what they mean is not asked here.
 
     Raises:
         Slow: as :func:`read_photo`.
-        Refused: as :func:`read_photo`; 400 also for a picture with colours, and for values that are
-            no class.
+        Refused: as :func:`read_photo`; 400 also for a picture with colours, unless ``colours`` may
+            be values, and for one with more of them than any corpus has.
     """
     mode = _check_header(data, MASK_KINDS, max_pixels, quick_pixels)
-    if mode not in SINGLE:
+    if mode not in (*SINGLE, *(("RGB", "RGBA") if colours else ())):
         raise Refused(
             400,
             f"the mask has mode {mode}, where one channel of class ids is expected: send an index "
             "or grey PNG (GET /model lists the ids)",
         )
     try:
-        return labels.read(data)
+        stored = open_stored(data)
     except BadInput as error:
         raise _unusable("mask", error) from error
+    values = stored.values()
+    if values is None:
+        return Mask(np.asarray(stored.image.convert("RGB")), None)
+    wide = values.dtype.itemsize > 1
+    return Mask(values.astype(np.uint16 if wide else np.uint8), stored.image.getpalette())
+
+
+def found_values(mask: Mask) -> np.ndarray[Any, Any]:
+    """All values that a mask has, each once, ``[N]`` or ``[N, 3]``.
+
+    Raises:
+        Refused: 400 for more colours than any corpus has.
+    """
+    if mask.values.ndim == 2:
+        return np.unique(mask.values)
+    red, green, blue = (mask.values[..., n].astype(np.uint32) for n in range(3))
+    packed = np.unique(red << 16 | green << 8 | blue)
+    if len(packed) > MOST_COLOURS:
+        raise Refused(400, f"the mask has {len(packed)} colours: is it a photo, or a JPEG?")
+    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
 
 
 def _unusable(what: str, error: BadInput) -> Exception:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipelines.corpora import pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
-from pipelines.corpora.masks import LabelMap
+from pipelines.corpora.truth import label_map
 from semflow import load_autoencoder, make_palette
 from tests.benchmarks.augmentation.study import Study
 
@@ -39,7 +39,7 @@ class Data:
         self.palette = make_palette("sphere", CORPUS.classes)
         study.perturbation.check(self.palette)
         self.autoencoder = load_autoencoder(autoencoder)
-        labels = LabelMap(classes=len(CORPUS.classes), ignore_ids=CORPUS.ignore_ids)
+        labels = label_map(CORPUS)
         self.pairs: dict[str, list[tuple[Any, Any]]] = {}
         for split, every in (("train", study.every), ("val", 1)):
             files = sorted((study.data / "masks" / split).glob("*.png"))[::every]

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from pipelines.corpora import Bad, Corpus, list_pairs
@@ -10,7 +12,7 @@ def test_pairs_are_sorted_and_lonely_files_are_named(tmp_path):
     (tmp_path / "images/train/0001.png").unlink()
     (tmp_path / "masks/train/0002.png").unlink()
     (tmp_path / "images/train/.hidden.png").write_bytes(b"")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs["id"].to_pylist() == ["0000"]
     assert bad == [
         Bad(f"{tmp_path}/images/train/0002.png", "an image without a mask"),
@@ -25,7 +27,7 @@ def test_pairs_are_sorted_and_lonely_files_are_named(tmp_path):
 def test_odd_characters_in_names(tmp_path, name):
     image, ids = scene(0)
     write_pair(tmp_path, "train", f"deep/{name}", encoded(image), encoded(ids), "png")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs["id"].to_pylist() == [f"deep/{name}"]
     assert not bad
     from infra import storage
@@ -36,7 +38,7 @@ def test_odd_characters_in_names(tmp_path, name):
 def test_two_photos_of_one_name_are_not_both_used(tmp_path):
     write_good(tmp_path, "train", 1)
     (tmp_path / "images/train/0000.jpg").write_bytes(b"x")
-    pairs, bad = list_pairs(Corpus(root=str(tmp_path)), "train")
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path)), "train")
     assert pairs.num_rows == 1
     assert "a second file of the name '0000'" in bad[0].reason
 
@@ -59,3 +61,15 @@ def test_product_names_drop_the_suffix_unless_two_would_be_alike():
     assert unique_names(["a.jpg", "b/c.png", "b/c.jpg"]) == ["a", "b/c.png", "b/c.jpg"]
     odd = ["a.jpg", "a.jpg.png", "a.png"]
     assert unique_names(odd) == odd
+
+
+def test_linked_folders_are_read_and_copies_in_hidden_ones_are_not(tmp_path):
+    write_good(tmp_path / "corpus", "train", 2)
+    write_good(tmp_path / "disk2", "train", 1, start=7)
+    for kind in ("images", "masks"):
+        (tmp_path / f"corpus/{kind}/train/more").symlink_to(tmp_path / f"disk2/{kind}/train")
+        shown = tmp_path / f"corpus/{kind}/train"
+        shutil.copytree(shown, shown / ".ipynb_checkpoints", symlinks=True)
+    pairs, bad, _ = list_pairs(Corpus(root=str(tmp_path / "corpus")), "train")
+    assert pairs["id"].to_pylist() == ["0000", "0001", "more/0007"]
+    assert not bad

@@ -1,15 +1,17 @@
 """The bad and the odd inputs: each is read rightly or refused with its reason."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.corpora import pixels
+from pipelines.corpora import Corpus, pixels
 from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import BadInput
-from tests.pictures import encoded, scene, with_broken_exif
+from tests.pictures import encoded, png_chunk, scene, with_broken_exif
 
 IMAGE, IDS = scene(0)
 
@@ -40,7 +42,7 @@ def test_a_good_pair_comes_as_it_is():
         (encoded(IMAGE), b"", "empty"),
         (encoded(IMAGE), encoded(IDS)[:60], "not a whole image"),
         (encoded(IMAGE), encoded(IDS[:40]), "sizes differ: the photo is 64x48, its mask 64x40"),
-        (encoded(IMAGE), encoded(IDS + 2), r"class ids \[3, 4\] are beyond the 3 classes"),
+        (encoded(IMAGE), encoded(IDS + 2), r"values \[3, 4\] are beyond the 3 classes"),
         (encoded(IMAGE), encoded(IMAGE), "mode RGB with 3 channels"),
     ],
     ids=[
@@ -79,6 +81,121 @@ def test_16_bit_masks_are_read_by_value():
     assert np.array_equal(ids, IDS)
     with pytest.raises(BadInput, match=r"\[300\]"):
         read(encoded(IMAGE), saved(Image.fromarray(np.full((48, 64), 300, np.uint16))))
+
+
+def packed(ids, bits):
+    """Rows of samples of so few bits."""
+    of_each = np.unpackbits(ids[..., None], axis=2)[..., 8 - bits :]
+    return np.packbits(of_each.reshape(len(ids), -1), 1)
+
+
+def grey_png(ids, bits):
+    """A grey PNG whose samples of so few bits are the ids, as encoders write it."""
+    height, width = ids.shape
+    rows = np.packbits(
+        np.unpackbits(ids[..., None], axis=2)[..., 8 - bits :].reshape(height, -1), 1
+    )
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def grey_tiff(ids, bits, white_is_zero):
+    """An uncompressed grey TIFF of so few bits."""
+    height, width = ids.shape
+    data = packed(ids, bits).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1,
+            273: 8, 277: 1, 278: height, 279: len(data)}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    where = struct.pack("<I", 8 + len(data))
+    return b"II*\0" + where + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+def pgm(ids, most):
+    return f"P5 {ids.shape[1]} {ids.shape[0]} {most}\n".encode() + ids.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("bits", "classes"), [(1, 2), (2, 3), (4, 3), (4, 16), (8, 20)], ids=lambda value: str(value)
+)
+def test_ids_of_few_bits_are_what_the_file_stores(bits, classes):
+    ids = (np.indices((12, 16)).sum(0) % classes).astype(np.uint8)
+    labels = LabelMap(classes=max(classes, 20))
+    files = [grey_png(ids, bits), pgm(ids, 2**bits - 1), grey_tiff(ids, bits, False),
+             grey_tiff(ids, bits, True)]  # fmt: skip
+    if bits == 1:
+        files += [saved(Image.fromarray(ids.astype(bool))), saved(Image.fromarray(ids > 0), "TIFF")]
+    for data in files:
+        assert np.array_equal(labels.read(data), ids)
+
+
+COLOURS = np.array([[0, 0, 0], [255, 255, 255], [170, 170, 170], [224, 224, 192]], np.uint8)
+NAMED = ("000000", "255,255,255", "#AAAAAA")
+
+
+def as_kinds(values, table):
+    """One mask as every kind of picture that shows the same colours."""
+    shown = table[values]
+    backwards = Image.fromarray(len(table) - 1 - values)
+    backwards.putpalette(table[::-1].ravel().tolist())
+    by_index = Image.fromarray(values)
+    by_index.putpalette(table.ravel().tolist())
+    alpha = Image.fromarray(shown)
+    alpha.putalpha(128)
+    kinds = [Image.fromarray(shown), alpha, by_index, backwards]
+    if (shown == shown[..., :1]).all():
+        kinds += [Image.fromarray(shown[..., 0]), Image.fromarray(shown[..., 0]).convert("LA"),
+                  Image.fromarray(shown[..., 0].astype(np.uint16) * 257)]  # fmt: skip
+    return kinds
+
+
+def test_with_colours_every_kind_of_picture_is_read_by_what_it_shows():
+    labels = LabelMap(classes=3, colours=NAMED)
+    for image in as_kinds(IDS, COLOURS[:3]):
+        for kind in ("PNG", "TIFF"):
+            assert np.array_equal(labels.read(saved(image, kind)), IDS), (image.mode, kind)
+    two = LabelMap(classes=2, colours=("ffffff", "000000"))
+    for data in (saved(Image.fromarray(IDS > 0)), grey_png((IDS > 0).astype(np.uint8), 1)):
+        assert np.array_equal(two.read(data), IDS == 0)  # 1 bit: white is class 0 here
+    few = LabelMap(classes=3, colours=("000000", "555555", "aaaaaa"))
+    assert np.array_equal(few.read(grey_png(IDS, 2)), IDS)
+    with pytest.raises(BadInput, match="no colours of 8 bits"):
+        labels.read(saved(Image.fromarray(IDS.astype(np.uint16))))
+
+
+def test_with_ids_and_colours_one_channel_is_read_by_value():
+    labels = LabelMap(classes=3, ids=(5, 6, 7), colours=NAMED)
+    assert np.array_equal(labels.read(encoded(IDS + 5)), IDS)
+    assert np.array_equal(labels.read(encoded(COLOURS[IDS])), IDS)
+
+
+def test_colours_to_ignore_are_ignored_and_a_typo_is_found():
+    labels = LabelMap(classes=3, colours=NAMED, ignore_colours=("e0e0c0",))
+    values = IDS.copy()
+    values[:3] = 3
+    expected = np.where(values == 3, 255, values)
+    for image in as_kinds(values, COLOURS):
+        assert np.array_equal(labels.read(saved(image)), expected), image.mode
+    wrong = COLOURS[values]
+    wrong[0, 0] = 1, 2, 3
+    with pytest.raises(BadInput, match=r"010203.*ignore-colours"):
+        labels.read(encoded(wrong))
+
+
+@pytest.mark.parametrize("colour", ["255,0", "256,0,0", "red", "#12345", "1;2;3"])
+def test_what_is_no_colour_is_refused_by_name(colour):
+    with pytest.raises(ValueError, match="is no colour: write RRGGBB"):
+        Corpus(classes=("a", "b"), colours=("000000", colour))
+
+
+@pytest.mark.parametrize(
+    ("colours", "ignored"), [(("000000", "0,0,0"), ()), (("000000", "010101+#000000"), ()),
+                             (("000000", "010101"), ("1,1,1",))],
+)  # fmt: skip
+def test_a_colour_stands_for_one_thing(colours, ignored):
+    with pytest.raises(ValueError, match="is that of"):
+        Corpus(classes=("a", "b"), colours=colours, ignore_colours=ignored)
 
 
 def test_grey_cmyk_16_bit_and_transparent_photos_become_rgb():

@@ -119,8 +119,8 @@ def test_a_value_that_means_nothing_leaves_no_pair_and_the_page_says_why(corpus)
     _, html, miou, warned = look(corpus, {"classes": CLASSES, "ids": (0, 1, 7)})
     assert np.isnan(miou)
     assert warned[0].startswith("8 of 8 pairs cannot be used")
-    assert warned[0].count("class ids [2] are beyond the 3 classes") == 8
-    assert "class ids [2] are beyond the 3 classes" in html
+    assert warned[0].count("values [2] are beyond the 3 classes") == 8
+    assert "values [2] are beyond the 3 classes" in html
 
 
 def test_bad_pairs_and_files_are_listed_with_their_reasons(corpus):

@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from pipelines.inference.masks import MaskReader
 from pipelines.synthesis import edits
 from pipelines.synthesis.drafts import DecodeMask, drafts, edit_seed, sample_seed
 from pipelines.synthesis.edits import Edits, Recipe
+from semflow import make_palette
+from semflow.masks.given import GivenMasks
 from tests.pictures import encoded
 
 NAMES = ("road", "car", "truck", "sky")
@@ -147,7 +150,10 @@ def test_decoding_tries_donors_in_turn_and_says_what_was_done(tmp_path):
     for name, mask in (("a", ids), ("empty", np.zeros_like(ids)), ("cars", ids[::-1].copy())):
         (tmp_path / f"{name}.png").write_bytes(encoded(mask))
     recipe = Recipe(paste=(1,), least=0.01)
-    decode = DecodeMask(str(tmp_path), (30, 20), NAMES, (255,), recipe)
+    given = GivenMasks(classes=len(NAMES), corpus=None)
+    decode = DecodeMask(
+        str(tmp_path), (30, 20), MaskReader(make_palette("sphere", NAMES), given), recipe
+    )
     row = {"name": "a-1-0", "source": str(tmp_path / "a.png"), "variant": 1, "edit_seed": 5,
            "donors": json.dumps(["empty.png", "cars.png"])}  # fmt: skip
     (result,) = decode(dict(row))

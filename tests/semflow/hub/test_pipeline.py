@@ -19,6 +19,8 @@ from semflow import (
     make_palette,
     make_velocity,
 )
+from semflow.hub.images import mask_output
+from semflow.masks.classmap import ClassMap
 from semflow.networks.autoencoder import DiffusersAutoencoder
 from semflow.networks.velocity import Velocity
 from semflow.sampler import Defaults
@@ -32,7 +34,8 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     defaults = Defaults(
         height=HEIGHT, width=WIDTH, segment=Solver(steps=1),
-        synthesize=Solver(name="heun", steps=2), ignore_ids=(9, 255),
+        synthesize=Solver(name="heun", steps=2),
+        class_map=ClassMap(classes=3, ids=(1, 2, 3), ignore_ids=(0, 9)),
     )  # fmt: skip
     where = tmp_path_factory.mktemp("model")
     SemFlow(
@@ -180,8 +183,8 @@ def test_the_progress_bar_counts_evaluations(pipe, capsys):
         ("segment", Image.new("I;16", (4, 4)), "8-bit"),
         ("synthesize", Image.new("RGB", (4, 4)), "channel of class ids"),
         ("synthesize", np.zeros((4, 4)), "integers"),
-        ("synthesize", np.full((4, 4), 3), r"class ids \[3\] are beyond"),
-        ("synthesize", np.full((4, 4), 300), r"class ids \[300\] are beyond"),
+        ("synthesize", np.full((4, 4), 3), r"values \[3\] are beyond"),
+        ("synthesize", np.full((4, 4), 300), r"values \[300\] are beyond"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_what_is_expected(pipe, call, value, message):
@@ -206,12 +209,33 @@ def test_other_wrong_calls_are_refused(pipe):
         pipe.synthesize(mask, perturbation=Perturbation(amplitude=1.9))
 
 
-def test_values_that_a_corpus_ignores_are_ignored_pixels(pipe):
-    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
-    ids[:5] = 9  # no class, but one of this model's ignore_ids
-    other = np.where(ids == 9, 255, ids)
-    one, two = (pipe.synthesize(m, seeds=[1], output_type="np").images for m in (ids, other))
-    assert np.array_equal(one, two)
+def test_a_corpus_s_values_are_read_by_its_class_map_and_numbers_as_numbers(pipe):
+    numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
+    numbers[8:], numbers[20:], numbers[:3] = 1, 2, 255
+    values = np.where(numbers == 255, 0, numbers + 1).astype(np.uint8)  # (1, 2, 3), 0 is no class
+    made = [
+        pipe.synthesize(mask, seeds=[1], output_type="np", masks_are=masks_are).images
+        for mask, masks_are in ((numbers, None), (numbers, "classes"), (values, "corpus"),
+                                (Image.fromarray(values), "corpus"),
+                                (Image.fromarray(numbers), "classes"))
+    ]  # fmt: skip
+    assert all(np.array_equal(made[0], other) for other in made[1:])
+    own = mask_output(torch.from_numpy(numbers), (HEIGHT, WIDTH), "pil", pipe.semflow.palette)
+    again = pipe.synthesize(own, seeds=[1], output_type="np").images
+    assert np.array_equal(again, made[0])  # its colours say that it has class numbers
+
+
+def test_a_mask_that_could_be_both_is_refused_and_a_value_names_who_takes_it(pipe):
+    either = np.full((HEIGHT, WIDTH), 1, np.uint8)  # road, or a corpus's sky
+    with pytest.raises(ValueError, match=r"of class 1 if .* of class 0 if .*masks_are='corpus'"):
+        pipe.synthesize(Image.fromarray(either))
+    with pytest.raises(ValueError, match=r"values \[3\] .*; masks_are='corpus' takes it"):
+        pipe.synthesize(either + 2)
+    with pytest.raises(ValueError, match=r"values \[255\] .*; masks_are='classes' takes it"):
+        pipe.synthesize(np.where(either == 1, 255, 0), masks_are="corpus")
+    own = mask_output(torch.from_numpy(either), (HEIGHT, WIDTH), "pil", pipe.semflow.palette)
+    with pytest.raises(ValueError, match="has the anchors' colours"):
+        pipe.synthesize(own, masks_are="corpus")
 
 
 def test_a_pipeline_survives_its_folder_and_its_parts_make_another(pipe, conditional, tmp_path):
@@ -248,6 +272,7 @@ def test_a_folder_of_before_the_networks_were_named_is_read(folder, tmp_path):
     assert index.pop("preconditioned") is False
     assert index.pop("unet") == ["diffusers", "UNet2DModel"]
     assert index.pop("autoencoder") == ["semflow.networks.autoencoder", "SpaceToDepth"]
+    assert index.pop("weights").keys() == {"unet/diffusion_pytorch_model.safetensors"}
     assert set(index) == {"_class_name", "format", "defaults", "palette", "provenance"}
     (old / "model_index.json").write_text(json.dumps(index))
     (old / "README.md").unlink()
@@ -307,7 +332,7 @@ def test_the_card_says_what_the_folder_knows(folder, conditional, tmp_path):
     assert not [line for line in head.splitlines() if line.startswith("license")]
     for fact in ("3 classes at 48x32", "| 1 | road |", "UNet2DModel", "SpaceToDepth",
                  "euler, 1 step, each pixel by its nearest anchor.",
-                 "heun, 2 steps", "step: 7", "9, 255"):  # fmt: skip
+                 "heun, 2 steps", "step: 7", "no class are: 0, 9"):  # fmt: skip
         assert fact in body, fact
     conditional.save(tmp_path)
     card = (tmp_path / "README.md").read_text()

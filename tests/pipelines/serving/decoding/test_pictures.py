@@ -1,14 +1,21 @@
 import io
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.corpora.masks import LabelMap
+from pipelines.inference.masks import MaskReader
+from pipelines.serving import service
 from pipelines.serving.config import of_arguments
-from pipelines.serving.decoding import pictures
-from pipelines.serving.uploads import Refused
+from pipelines.serving.decoding import jobs, pictures
+from pipelines.serving.decoding.forms import Upload
+from pipelines.serving.refused import Refused
+from semflow import make_palette
+from semflow.masks.classmap import ClassMap
+from semflow.masks.given import GivenMasks
 from tests.pictures import bomb, encoded, scene
 
 
@@ -71,23 +78,58 @@ def test_what_is_no_photo_is_refused(data, status):
     assert refusal(pictures.read_photo, data, 10**6)[0] == status
 
 
-def test_masks_are_channels_of_class_ids():
-    labels, ids = LabelMap(classes=3, ignore_ids=(9, 255)), scene(0)[1].copy()
-    ids[0] = 9
-    expected = np.where(ids == 9, 255, ids)
+SIZE = (24, 16)
+CORPUS = ClassMap(
+    classes=3, ids=(1, 2, 3), ignore_ids=(0, 255), colours=("ff0000", "00ff00", "0000ff")
+)
+GREY = replace(CORPUS, colours=())
+
+
+def read_mask(data, masks_are="classes", corpus=CORPUS):
+    """A mask from the file to class numbers, as a request's goes."""
+    given = GivenMasks(classes=3, corpus=corpus, masks_are=masks_are)
+    reader = MaskReader(make_palette("sphere", 3), given)
+    info, picture = jobs.mask(True, Upload(data), 10**6, SIZE, reader.takes_colours)
+    found = service.read_mask(reader, picture, info["above"])
+    assert found.shape == SIZE[::-1]
+    return found
+
+
+def small(ids):
+    return np.asarray(Image.fromarray(ids).resize(SIZE, Image.Resampling.NEAREST))
+
+
+def test_masks_are_values_whose_meaning_the_model_knows():
+    ids = scene(0)[1].copy()
+    ids[0] = 255
     index = Image.fromarray(ids)
-    index.putpalette([0] * 768)
+    index.putpalette(make_palette("sphere", 3).png_palette())
     buffer = io.BytesIO()
     index.save(buffer, "PNG")
-    for data in (encoded(ids), buffer.getvalue()):
-        assert np.array_equal(pictures.read_mask(data, labels, 10**6), expected)
-    for picture, status, reason in (
-        (encoded(scene(0)[0]), 400, "one channel"),
-        (encoded(ids + 3), 400, r"3 classes"),
-        (encoded(ids, "JPEG"), 415, "PNG"),
-        (bomb(5000, 5000, grey=True), 413, "smaller"),
+    for data in (encoded(ids), encoded(ids.astype(np.uint16)), buffer.getvalue()):
+        assert np.array_equal(read_mask(data), small(ids))
+    assert np.array_equal(read_mask(buffer.getvalue(), None), small(ids))  # ours, by its colours
+    raw = np.where(ids == 255, 0, ids + 1).astype(np.uint8)
+    assert np.array_equal(read_mask(encoded(raw), "corpus", GREY), small(ids))
+    shown = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)[ids % 3]
+    assert np.array_equal(read_mask(encoded(shown), "corpus"), small(ids % 3))
+
+
+def test_masks_that_cannot_be_used_are_refused_with_the_reason():
+    ids = scene(0)[1].copy()
+    one = ids.copy()
+    one[0, 0] = 77  # where the small mask does not look
+    assert 77 not in small(one)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    for data, status, reason, more in (
+        (encoded(scene(0)[0]), 400, "one channel", {}),
+        (encoded(one), 400, "77", {}),
+        (encoded(np.clip(ids, 1, 2)), 400, "--masks-are", {"masks_are": None, "corpus": GREY}),
+        (encoded(noise), 400, "colours", {"masks_are": "corpus"}),
+        (encoded(ids, "JPEG"), 415, "PNG", {}),
+        (bomb(5000, 5000, grey=True), 413, "smaller", {}),
     ):
-        found = refusal(pictures.read_mask, picture, labels, 10**6)
+        found = refusal(partial(read_mask, **more), data)
         assert found[0] == status
         assert reason in found[1]
 
@@ -103,16 +145,9 @@ def test_serves_arguments_are_spelled_as_the_command_lines():
         of_arguments({"model": "m", "max_pixels": "0"})
 
 
-def test_ids_of_no_class_are_semflow_s_own():
-    from pipelines.corpora import masks
-    from semflow import IGNORE
-
-    assert masks.IGNORE == IGNORE
-
-
 def test_sides_have_a_limit_whatever_the_pixels():
     for width, height in ((1, 49_000_000), (49_000_000, 1), (2, 65_536)):
-        for read, more in ((pictures.read_photo, ()), (pictures.read_mask, (LabelMap(classes=3),))):
+        for read, more in ((pictures.read_photo, ()), (pictures.read_mask, (False,))):
             status, reason = refusal(read, bomb(width, height, grey=True), *more, 50_000_000)
             assert status == 413
             assert "65535 a side" in reason

@@ -1,0 +1,28 @@
+"""The page on corpora says what the code takes."""
+
+import re
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from pipelines.corpora.corpus import JPEGS, MASKS, PHOTOS, Corpus
+from pipelines.corpora.known import KNOWN
+
+PAGE = (Path(__file__).parents[3] / "docs/reference/corpora.md").read_text()
+
+
+def rows(header):
+    table = PAGE.partition(header)[2].partition("\n\n")[0]
+    return [re.findall(r"`([^`]+)`", line) for line in table.splitlines()[2:]]
+
+
+def test_the_suffixes_are_those_of_the_code():
+    jpegs, both, photos = rows("| what | suffixes, in any case |")
+    assert (tuple(jpegs), tuple(both)) == (JPEGS, MASKS)
+    assert (*jpegs, *both, *photos) == PHOTOS
+
+
+def test_every_kind_and_every_preset_is_named():
+    kinds = [row[0] for row in rows("| kind | takes | names and leaves out |")]
+    assert kinds == list(get_args(get_type_hints(Corpus)["kind"]))
+    named = {name for row in rows("| preset | layout |") for name in row}
+    assert set(KNOWN) <= named
