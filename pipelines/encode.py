@@ -153,7 +153,7 @@ def main() -> None:
         preview.main(sys.argv[2:], ENCODE)
         return
     cfg = absolute(config.parse(EncodeConfig, __doc__, ENCODE))
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor)
     manifest = encode(cfg)
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())
     print(
