@@ -466,3 +466,18 @@ def test_a_column_twice_is_a_sentence(tmp_path):
     corpus = index_of(tmp_path, b"image,mask,mask\na,b,c\n", "i.csv")
     with pytest.raises(ValueError, match="more than one column mask"):
         list_pairs(corpus, "train")
+
+
+def test_names_of_two_normal_forms_are_one_name_where_that_is_clear(tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    put(tmp_path, f"images/train/{composed}.jpg", b"1")
+    put(tmp_path, f"masks/train/{apart}.png", b"1")
+    corpus = Corpus(root=str(tmp_path), splits=("train",), classes=("a", "b"))
+    found = list_pairs(corpus, "train")
+    assert found.pairs["id"].to_pylist() == [composed]
+    assert found.pairs["mask"].to_pylist()[0].endswith(f"{apart}.png")
+    assert found.bad == []
+    put(tmp_path, f"images/train/{apart}.jpg", b"1")  # now each has its own, or none
+    found = list_pairs(corpus, "train")
+    assert found.pairs["id"].to_pylist() == [apart]
+    assert "the id 'caf\\xe9'" in found.bad[0].reason
