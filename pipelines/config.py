@@ -180,6 +180,11 @@ def in_words(error: BaseException) -> str | None:
                 f"{DISK[inner.errno]}: {place}. What was finished is kept; make room or give "
                 "another place, and the same command goes on"
             )
+        if isinstance(inner, OSError) and inner.errno == errno.ENAMETOOLONG:
+            return (
+                f"a name is longer than the 255 bytes that files may have: {inner.filename}. Give "
+                "that file or the output a shorter one"
+            )
         cause = getattr(inner, "cause", None)
         inner = cause if isinstance(cause, BaseException) else inner.__cause__ or inner.__context__
     return str(error) if isinstance(error, (UserError, ValueError, *OF_PATHS)) else None

@@ -27,7 +27,7 @@ from infra import storage, tracking
 from pipelines import config
 from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
-from pipelines.corpora.readers.orientation import drawn
+from pipelines.corpora.readers.orientation import as_found
 from pipelines.dataset import findings
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
@@ -60,7 +60,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
     cfg.perturbation.check(palette)
     load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
-    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
+    cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
     how = recipe(cfg, palette)
     fingerprint = config.fingerprint(how)
     claim.not_in_place_of(cfg.output, cfg.corpus.root)
@@ -154,7 +154,7 @@ def main() -> None:
         preview.main(sys.argv[2:], ENCODE)
         return
     cfg = absolute(config.parse(EncodeConfig, __doc__, ENCODE))
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor)
     manifest = encode(cfg)
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())
     print(

@@ -165,7 +165,7 @@ def main() -> None:
     files = ("real", "inception", "lpips_backbone", "lpips_heads")
     keys = ("model", "data", "output", "settings", *(f"metrics.{name}" for name in files))
     cfg = config.absolute_paths(cfg, *keys)
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor)
     result = evaluate(cfg)
     print("\n".join(f"{name:28} {value:.4f}" for name, value in report.headline(result).items()))
     if left_out := result["image_metrics"]["unavailable"]:

@@ -83,7 +83,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
 def main() -> None:
     cfg = config.parse(LabelConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "images", "output", "settings")
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor)
     summary = label(cfg)
     print(f"{cfg.output}: {summary['rows']} masks, {len(summary['quarantined'])} quarantined")
 

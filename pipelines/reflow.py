@@ -187,7 +187,10 @@ def presets() -> dict[str, tuple[str, ReflowConfig]]:
 def main() -> None:
     cfg = config.parse(ReflowConfig, __doc__, presets())
     cfg = config.absolute_paths(cfg, "model", "data", "output")
-    raydata.init(cfg.ray.address, training=True)
+    raydata.init(
+        cfg.ray.address, training=True, gpus=cfg.ray.gpus_per_actor,
+        number=cfg.train.min_workers or cfg.train.workers,
+    )  # fmt: skip
     result = reflow(cfg)
     print("\n".join(reflowreport.sentences(result)))
     print(f"the report: {storage.join(cfg.output, 'report.html')}\nthe model: {result['reflowed']}")

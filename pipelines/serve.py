@@ -107,7 +107,7 @@ def main() -> None:
     check_port(cfg.host, cfg.port)
     application, stopped = build(cfg), threading.Event()
     front.use()
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor, number=cfg.replicas)
     where = start(application, cfg)
     print(f"{cfg.model} is served at {where} (stop it with Ctrl-C)", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -96,7 +96,7 @@ def synthesize(cfg: SynthesizeConfig) -> dict[str, Any]:
 def main() -> None:
     cfg = config.parse(SynthesizeConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "masks", "output", "settings")
-    raydata.init(cfg.ray.address)
+    raydata.init(cfg.ray.address, gpus=cfg.ray.gpus_per_actor)
     summary = synthesize(cfg)
     rejected = f", {summary['rejected']} rejected" if cfg.quality.min_agreement is not None else ""
     print(f"{cfg.output}: {summary['kept']} images{rejected}, "

@@ -250,7 +250,10 @@ def main() -> None:
     cfg = config.parse(TrainConfig, __doc__, TRAIN)
     own = ["init"] if cfg.init and Path(cfg.init).is_dir() else []  # else a hub id or a URI
     cfg = config.absolute_paths(cfg, "data", "output", *own)
-    raydata.init(cfg.ray.address, training=True)
+    raydata.init(
+        cfg.ray.address, training=True, gpus=cfg.ray.gpus_per_actor,
+        number=cfg.min_workers or cfg.workers,
+    )  # fmt: skip
     model = train(cfg)
     print(
         f"the model: {model}\nnext: python pipelines/label.py --model {model} --images DIR "

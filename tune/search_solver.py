@@ -267,7 +267,7 @@ def conclude(
 def main() -> None:
     cfg = config.parse(SearchSolverConfig, __doc__)
     cfg = config.absolute_paths(cfg, "model", "data", "output")
-    raydata.init(cfg.ray.address, quiet=True)
+    raydata.init(cfg.ray.address, quiet=True, gpus=cfg.ray.gpus_per_actor)
     result = search(cfg)
     for direction, choice in result["chosen"].items():
         print(report.sentence(direction, choice))

@@ -263,7 +263,10 @@ def main() -> None:
     }
     cfg = config.parse(SearchTrainingConfig, __doc__, presets)
     cfg = config.absolute_paths(cfg, "data", "output")
-    raydata.init(cfg.ray.address, training=True, quiet=True)
+    raydata.init(
+        cfg.ray.address, training=True, quiet=True, gpus=cfg.ray.gpus_per_actor,
+        number=cfg.train.min_workers or cfg.train.workers,
+    )  # fmt: skip
     result = search(cfg)
     print(trainreport.sentence(result))
     print(

@@ -79,6 +79,9 @@ class Corpus:
     masks_drawn: Drawn | None = None
     """Whether masks lie on photos as these are stored, or turned upright by their EXIF orientation.
     None goes by the photos that are turned by 90 degrees, whose size tells."""
+    white: int | None = None
+    """Which sample is white in photos that store 16 bits, 4095 where 12 bits were used. None goes
+    by the files' tags, else by the largest sample of many photos, and is said."""
     resize_photos: bool = False
     """Resize photos to the size of their masks where that differs."""
     licence: str = ""
@@ -98,6 +101,8 @@ class Corpus:
             not 0 < self.threshold < 256 or (self.classes and len(self.classes) != 2)
         ):
             raise ValueError("--corpus.threshold lies in 1..255 and is for two classes")
+        if self.white is not None and not 0 < self.white < 2**16:
+            raise ValueError("--corpus.white is a sample of 16 bits, 1..65535")
         colours.check(self.colours, self.ignore_colours)
         if self.ignore_ids == (255,) and 255 in self.ids:  # the default yields to what is named
             object.__setattr__(self, "ignore_ids", ())

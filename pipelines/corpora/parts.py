@@ -7,6 +7,8 @@ files, one a class, whose names stand where the URI has ``*``.
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -21,15 +23,29 @@ def read(uri: str, part: str = "", what: str = "image") -> bytes:
     """The bytes at a place; ``what`` they are is for messages.
 
     Raises:
-        BadInput: when the file is not there any more, or may not be read, or a cell of a table
+        BadInput: when the file is not there, is a folder, or may not be read, or a cell of a table
             holds no bytes.
     """
     try:
         return _read(uri, part, what)
-    except FileNotFoundError as gone:
-        raise BadInput(f"is there no more: {gone}") from gone
+    except (FileNotFoundError, NotADirectoryError) as gone:
+        raise BadInput(f"{_link(uri) or 'is not there'}: {gone}") from gone
     except PermissionError as refused:
         raise BadInput(f"may not be read: {refused}") from refused
+    except IsADirectoryError as folder:
+        raise BadInput(f"is a folder, where a file is asked for: {folder}") from folder
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise BadInput(f"{_link(uri) or 'is no name of a file'}: {error}") from error
+
+
+def _link(uri: str) -> str:
+    """Of a link that leads nowhere, or in a circle, what it is; "" of anything else."""
+    path = storage.local_path(uri) if storage.is_local(uri) else ""
+    if not path or not os.path.islink(path):
+        return ""
+    return f"is a link to {os.readlink(path)!r}, which leads to no file"
 
 
 def _read(uri: str, part: str, what: str) -> bytes:

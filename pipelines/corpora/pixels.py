@@ -30,6 +30,10 @@ HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 """Brands of HEIC files."""
 MAX_PIXELS = 2**31 // 12
 """Most pixels of a picture: 0.5 GiB of RGB. Below it a picture is nothing to warn of."""
+FULL = 65535
+"""White of 16 bits, where a photo uses them all."""
+WHITES = (255, 1023, 4095, 16383, FULL)
+"""Of 8, 10, 12, 14 and 16 bits."""
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is one for the whole process
 
 
@@ -140,14 +144,143 @@ def upright_ids(ids: Pixels, image: bytes, *, stored: bool) -> Pixels:
     return np.asarray(ImageOps.exif_transpose(mask))
 
 
+def deep(image: Image.Image, raw: Any) -> bool:
+    """Whether a file stores samples of 16 bits and leaves open which of them is white.
+
+    Of Netpbm and JPEG 2000 the file says it, and Pillow scales them.
+
+    Args:
+        image: of the file, decoded or not.
+        raw: what :func:`decode` says of its pixels.
+    """
+    name = str(raw[0] if isinstance(raw, tuple) and raw else raw)
+    wide = image.mode.startswith("I;16") or (image.mode in ("RGB", "RGBA") and ";16" in name)
+    return wide and image.format not in ("PPM", "JPEG2000")
+
+
+def largest(image: Image.Image) -> int:
+    """The largest sample of a file that is :func:`deep`, 0..65535; of colours to the next 256."""
+    most = int(_samples(image).max())
+    return most if image.mode.startswith("I") else most * 256 + 255  # Pillow shows the upper 8 bits
+
+
+def _samples(image: Image.Image) -> np.ndarray[Any, Any]:
+    """Grey ``[H, W]`` or colours ``[H, W, 3]``, without transparency."""
+    found = np.asarray(image)
+    return found[..., :3] if found.ndim == 3 else found
+
+
+def tagged_white(data: bytes, image: Image.Image, most: int) -> int | None:
+    """What a file's own tags say is white, as one of ``WHITES``; None where they do not.
+
+    TIFF has a largest sample and a white level. PNG says how many bits are significant; these are
+    to stand at the upper end of the samples, and where they do, some sample is larger.
+
+    Args:
+        data: the file.
+        image: of the file, decoded.
+        most: its largest sample; a tag below it does not count.
+    """
+    tags = getattr(image, "tag_v2", {})
+    found = [tags.get(tag) for tag in (50717, 281, 341)]
+    if image.format == "PNG":
+        found.append(_significant(data))
+    for value in found:
+        value = max(value) if isinstance(value, tuple) and value else value
+        if isinstance(value, int | float) and 1 <= value <= FULL:
+            white = white_for(int(value))
+            if most <= white:
+                return white
+    return None
+
+
+def _significant(data: bytes) -> int | None:
+    """The largest sample of so many bits as a PNG's sBIT chunk says."""
+    place = 8
+    while (kind := data[place + 4 : place + 8]) and kind != b"IDAT":
+        length = int.from_bytes(data[place : place + 4], "big")
+        if kind == b"sBIT" and length:
+            return int(2 ** max(data[place + 8 : place + 8 + min(3, length)]) - 1)
+        place += 12 + length
+    return None
+
+
+def white_for(most: int) -> int:
+    """The least of ``WHITES`` that a sample of 0..65535 does not pass."""
+    return next(white for white in WHITES if most <= white)
+
+
+def open_photo(data: bytes, max_pixels: int = MAX_PIXELS, white: int | None = None) -> Image.Image:
+    """Decode a photo file whole; where not all of 16 bits are used, they are scaled to 8.
+
+    Args:
+        data: the file.
+        max_pixels: most that it may have.
+        white: which sample of 16 bits is white, 1..65535; None goes by the file: its tags, else 255
+            or 4095, where none of its samples is larger.
+
+    Raises:
+        BadInput: for an empty, truncated, foreign or oversized file, or a sample that so many bits
+            do not hold.
+    """
+    image, raw = decode(data, max_pixels)
+    if image.mode == "I" and image.format != "PPM":  # of 32 bits only this can say it
+        most = int(np.asarray(image).max())
+        white = white or FULL
+    elif deep(image, raw):
+        most = largest(image)
+        if white is None:
+            white = tagged_white(data, image, most)
+        if white is None:
+            white = next(one for one in (255, 4095, FULL) if most <= one)
+    else:
+        return image
+    if white >= FULL:
+        return image
+    if most > white_for(white):
+        raise BadInput(f"a sample of {most}, where white is {white}: --corpus.white says what is")
+    samples = _samples(image).astype(np.float64)
+    if samples.ndim == 3:
+        samples = samples * 256 + _lower_bytes(data, raw)
+    shown = Image.fromarray(np.clip(samples / (white / 255), 0, 255).astype(np.uint8))
+    shown.getexif()[0x0112] = orientation(image)
+    return shown
+
+
+def _lower_bytes(data: bytes, raw: Any) -> np.ndarray[Any, Any]:
+    """The lower 8 of 16 bits a colour ``[H, W, 3]``, which Pillow drops: read as if the order of
+    the bytes were the other one.
+
+    Raises:
+        BadInput: where Pillow cannot read it so.
+    """
+    little = sys.byteorder == "little"
+    swapped = {"B": "L", "L": "B", "N": "B" if little else "L"}
+    image = Image.open(io.BytesIO(data), formats=KINDS)
+    name = str(raw[0] if isinstance(raw, tuple) else raw)
+    head, sign, order = name.partition(";16")
+    other = f"{head}{sign}{swapped.get(order, order)}"
+    try:
+        image.tile = [
+            tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+            for tile in image.tile
+        ]
+        image.load()
+    except Exception as error:  # as above
+        raise BadInput(f"colours of 16 bits as {name}, whose lower 8 are not read: save it with 8"
+                       ) from error  # fmt: skip
+    return _samples(image)
+
+
 def to_rgb(image: Image.Image) -> Pixels:
-    """A photo of any mode as RGB; 16-bit grey is scaled, transparency dropped.
+    """A picture of any mode as RGB; 16-bit grey is scaled, transparency dropped.
 
     Raises:
         BadInput: for pixels of 32 bits, unless their values are those of 16 (which one is white?),
             and of modes that are no colours.
     """
-    values = np.asarray(image) if image.mode in ("I", "F") else None
+    known = image.format == "PPM"  # it says what is white, and Pillow scales it to 16 bits
+    values = np.asarray(image) if image.mode in ("I", "F") and not known else None
     if values is not None and not (image.mode == "I" and 255 < values.max() < 2**16):
         raise BadInput(f"pixels of 32 bits, {values.min():g} to {values.max():g}, and nothing says "
                        "which is white: save it with 8 or 16")  # fmt: skip
@@ -172,15 +305,17 @@ def to_grey(image: Image.Image) -> Pixels:
 
 
 def read_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """A photo file as RGB, turned the way its EXIF orientation says.
+    """A photo file as RGB, turned the way its EXIF orientation says; its white as the file has it.
 
     Raises:
         BadInput: when it cannot be read.
     """
-    return to_rgb(upright(open_image(data, max_pixels)))
+    return to_rgb(upright(open_photo(data, max_pixels)))
 
 
-def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False, stored: bool = False) -> Pixels:
+def fit_photo(
+    image: bytes, ids: Pixels, *, resize: bool = False, stored: bool = False, white: int = FULL
+) -> Pixels:
     """A photo file that belongs to a mask, as RGB of the mask's size.
 
     The photo is turned by its EXIF orientation, or with ``stored`` left as it is, unless only the
@@ -191,11 +326,12 @@ def fit_photo(image: bytes, ids: Pixels, *, resize: bool = False, stored: bool =
         ids: the mask ``[H, W]``.
         stored: whether masks were drawn on the stored pixels.
         resize: whether a photo of another size is resized, if its shape is the mask's within 2 %.
+        white: which sample of 16 bits is white, 1..65535.
 
     Raises:
-        BadInput: as :func:`read_photo`, or when the sizes differ.
+        BadInput: as :func:`open_photo`, or when the sizes differ.
     """
-    photo, size = open_image(image), (ids.shape[1], ids.shape[0])
+    photo, size = open_photo(image, white=white), (ids.shape[1], ids.shape[0])
     turned = upright(photo)
     for candidate in (photo, turned) if stored else (turned, photo):
         if candidate.size == size:

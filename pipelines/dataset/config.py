@@ -11,6 +11,7 @@ from pipelines import config
 from pipelines.config import RayOptions
 from pipelines.corpora import Corpus
 from pipelines.corpora.masks import LabelMap
+from pipelines.corpora.pixels import FULL
 from pipelines.corpora.truth import label_map
 from pipelines.dataset.latents import FORMAT
 from semflow import Palette, Perturbation, load_autoencoder, make_palette
@@ -132,6 +133,7 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
         "palette": palette.to_json(),
         "labels": labels
         | {"resize_photos": cfg.corpus.resize_photos}
+        | ({"white": cfg.corpus.white} if (cfg.corpus.white or FULL) != FULL else {})
         | ({"masks_drawn": "stored"} if cfg.corpus.masks_drawn == "stored" else {}),
         "height": cfg.height,
         "width": cfg.width,

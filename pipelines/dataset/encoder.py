@@ -69,7 +69,10 @@ class Decode:
         data = parts.read(row["image"], row["image_part"], "photo")
         corpus = self.cfg.corpus
         stored = corpus.masks_drawn == "stored"
-        photo = pixels.fit_photo(data, ids, resize=corpus.resize_photos, stored=stored)
+        photo = pixels.fit_photo(
+            data, ids, resize=corpus.resize_photos, stored=stored,
+            white=corpus.white or pixels.FULL,
+        )  # fmt: skip
         return photo, ids, ignored
 
 

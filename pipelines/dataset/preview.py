@@ -27,7 +27,7 @@ from pipelines import config
 from pipelines.corpora import Bad, Listing, list_splits, pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.pixels import Pixels
-from pipelines.corpora.readers.orientation import drawn
+from pipelines.corpora.readers.orientation import as_found
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder
 from pipelines.dataset.latents import draw_column
@@ -106,7 +106,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
     encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette)
     latent = encoder.autoencoder.latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
-    cfg = replace(cfg, corpus=replace(cfg.corpus, masks_drawn=drawn(cfg.corpus, listings)))
+    cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())
     seen = list(runner.progress(_send(cfg, encoder, listings), "preview", total))
     shown = [pair for pair in seen if isinstance(pair, Shown)]

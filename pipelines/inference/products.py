@@ -15,6 +15,7 @@ from infra import storage, tracking
 from infra.console import say
 from pipelines import config
 from pipelines.corpora.pair import left_over
+from pipelines.corpora.pixels import BadInput
 from pipelines.corpora.readers.pictures import pictures_below
 from pipelines.dataset.latents import parquet_bytes
 from pipelines.sharding import claim, driver, runner
@@ -22,6 +23,8 @@ from pipelines.sharding.job import Row, ShardedJob
 from pipelines.sharding.threads import side_by_side
 
 TABLE = "table"
+NAME_BYTES = 255
+"""Most of a file's or folder's name, as nearly all filesystems have it."""
 CHUNK = 10_000
 """Rows that become columns together."""
 Files = Mapping[str, Callable[[], bytes]]
@@ -35,6 +38,18 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     stems = [os.path.splitext(path)[0] for path in paths]
     count = Counter([*stems, *paths])
     return [stem if count[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that an output cannot be called by.
+
+    Raises:
+        BadInput: when a file of it would have a name of more than ``NAME_BYTES``.
+    """
+    longest = max(len(os.fsencode(part)) for part in f"{name}.png".split("/"))
+    if longest > NAME_BYTES:
+        raise BadInput(f"its mask or image would have a name of {longest} bytes, and {NAME_BYTES} "
+                       "are the most that a file's may have: give it a shorter one")  # fmt: skip
 
 
 def find_inputs(folder: str, suffixes: Sequence[str], output: str) -> dict[str, int]:

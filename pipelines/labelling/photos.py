@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.corpora import parts, pixels
-from pipelines.inference.products import unique_names
+from pipelines.inference.products import check_name, unique_names
 from pipelines.sharding.job import Row
 
 
@@ -23,6 +23,7 @@ class DecodePhoto:
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         try:
+            check_name(row["name"])
             photo = pixels.read_photo(parts.read(row["source"]), self.max_pixels)
             size, error = (photo.shape[1], photo.shape[0]), ""
             photo = pixels.resize_photo(photo, self.width, self.height)

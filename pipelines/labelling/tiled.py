@@ -12,6 +12,7 @@ import tyro
 
 from pipelines.corpora import parts, pixels
 from pipelines.inference.predictors import ModelOptions, Predictor
+from pipelines.inference.products import check_name
 from pipelines.sharding.threads import ahead
 from semflow import Solver, segment_tiled
 from semflow.tiles import OVERLAP
@@ -47,6 +48,7 @@ class ReadFile:
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         try:
+            check_name(row["name"])
             data, error = parts.read(row["source"]), ""
         except pixels.BadInput as bad:
             data, error = b"", str(bad)

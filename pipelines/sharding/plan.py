@@ -123,7 +123,7 @@ def known(output: str, split: str) -> pa.Table | None:
 
 
 def missing(plan: Plan, inputs: pa.Table, key: str) -> int:
-    """How many planned inputs are there no more."""
+    """How many planned inputs are not among those found now; some may never have been files."""
     parts = _read_parts(plan.output, plan.split)
     known = pa.chunked_array([part[key] for part in parts]).unique()
     there = pc.is_in(known, value_set=inputs[key].combine_chunks())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
@@ -13,6 +14,8 @@ import ray
 import ray.data
 from ray.data import DataContext
 
+from infra.console import say
+from pipelines.config import UserError
 from pipelines.sharding import doors
 
 
@@ -35,6 +38,8 @@ ACTOR_CPUS = 0.25
 """Of a stage with a model: two of them on two cores leave room for a decode and a write."""
 ACTORS_A_NODE = 4
 """Without GPUs, unless more are asked for: each holds a model and a batch's activations."""
+GROWS_SECONDS = 30
+"""After which a cluster that was joined is said to have too few GPUs; it may be growing."""
 
 
 @contextmanager
@@ -154,7 +159,60 @@ def whole_stage(
     )
 
 
-def init(address: str | None, *, training: bool = False, quiet: bool = False) -> None:
+def lacking_gpus(nodes: Sequence[Mapping[str, float]], gpus: float, number: int = 1) -> str:
+    """A sentence on what was asked, what is there and what to do; "" where there is room.
+
+    Args:
+        nodes: resources of each machine, as Ray names them.
+        gpus: that each actor or worker takes, of one machine; 0 takes none.
+        number: of them that must run at once.
+    """
+    of_each = [node.get("GPU", 0) for node in nodes]
+    if not gpus:
+        return ""
+    # Whole GPUs of one machine, or a part of one GPU; 1 / 0.1 is a little less than 10.
+    room = sum(int(own / gpus + 1e-6) if gpus > 1 else int(own) * int(1 / gpus + 1e-6)
+               for own in of_each)  # fmt: skip
+    if room >= number:
+        return ""
+    asked = f"{gpus:g} to each of {number} workers" if number > 1 else f"{gpus:g} to each"
+    there = ", ".join(f"{own:g}" for own in of_each)
+    most = f"{len(nodes)} machines with {there}" if len(nodes) > 1 else f"one machine with {there}"
+    return f"GPUs are asked for, {asked}, and Ray knows {most}. --ray.gpus-per-actor 0 runs on CPUs"
+
+
+def require_gpus(
+    gpus: float, number: int = 1, *, grows: bool = False, patience: float = GROWS_SECONDS
+) -> None:
+    """Say that GPUs are asked for that are not there, before a job waits for them for ever.
+
+    Args:
+        gpus: that each actor or worker takes.
+        number: of them that must run at once.
+        grows: whether machines may yet come. Then it is said, once, if they have not come.
+        patience: seconds until then.
+
+    Raises:
+        UserError: when they are not there and will not come.
+    """
+    lacking = lacking_gpus(_nodes(), gpus, number) if gpus else ""
+    if lacking and not grows:
+        raise UserError(lacking)
+
+    def again() -> None:
+        if ray.is_initialized() and (still := lacking_gpus(_nodes(), gpus, number)):
+            say(f"warning: still waiting. {still}, if no more are to come", error=True)
+
+    if lacking:
+        timer = threading.Timer(patience, again)
+        timer.daemon = True
+        timer.start()
+
+
+def init(
+    address: str | None, *, training: bool = False, quiet: bool = False, gpus: float = 0,
+    number: int = 1,
+) -> None:  # fmt: skip
     """Join or start Ray, with logs that a person can follow.
 
     Args:
@@ -163,14 +221,25 @@ def init(address: str | None, *, training: bool = False, quiet: bool = False) ->
             Ray that is started here has none otherwise: it takes seconds to start and a few per
             cent of two cores.
         quiet: whether the workers' lines stay in their logs.
+        gpus: that each actor or worker will take.
+        number: of them that must run at once.
+
+    Raises:
+        UserError: when Ray runs on this machine alone and has too few GPUs; of a cluster that was
+            joined and may grow, it is said after ``GROWS_SECONDS``.
     """
     # Ray Train would print every line of a worker twice: as the worker's, and as its own.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    if ray.is_initialized():
-        return
+    joins = bool(address or os.environ.get("RAY_ADDRESS"))
+    if not ray.is_initialized():
+        _start(address if joins else "local", training, quiet)
+    require_gpus(gpus, number, grows=joins)
+
+
+def _start(address: str | None, training: bool, quiet: bool) -> None:
     logs: dict[str, Any] = {"log_to_driver": not quiet, "logging_level": logging.WARNING}
-    if address or os.environ.get("RAY_ADDRESS"):
+    if address != "local":
         ray.init(address=address, **logs)
     else:
         # Not a cluster that somebody else left running on this machine.

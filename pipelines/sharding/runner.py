@@ -57,8 +57,8 @@ def prepare(job: ShardedJob, split: str, inputs: pa.Table) -> Plan:
     suspect = planned.inputs - len(planned.again) > inputs.num_rows
     gone = plan.missing(planned, inputs, job.key) if suspect else 0
     if gone:
-        print(f"{gone} inputs of {split!r} are there no more; what was made of them stays",
-              file=sys.stderr)  # fmt: skip
+        print(f"{gone} inputs that an earlier run found of {split!r} are not found now; what was "
+              "made of them, if anything, stays", file=sys.stderr)  # fmt: skip
     return planned
 
 

@@ -16,7 +16,7 @@ from pipelines import config
 from pipelines.corpora import parts, pixels
 from pipelines.corpora.pixels import Pixels
 from pipelines.inference.masks import MaskReader
-from pipelines.inference.products import unique_names
+from pipelines.inference.products import check_name, unique_names
 from pipelines.synthesis import edits
 from pipelines.synthesis.edits import Recipe
 from pipelines.synthesis.formats import SPLITS, split_of
@@ -111,6 +111,7 @@ class DecodeMask:
         seed = row.pop("edit_seed", 0)
         done: dict[str, Any] = {}
         try:
+            check_name(row["name"])
             ids, error = self.read(row["source"]), ""
             if row["variant"]:
                 donor, path = self.donor(donors)

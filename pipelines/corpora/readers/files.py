@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Set
 from functools import partial
 from typing import NamedTuple
 
@@ -45,6 +47,10 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad | Left]:
         uri = storage.join(storage.absolute(corpus.root), listed)
         keys = (images.keys(), masks.keys())
         wanted = dict(read_list(uri, *keys, partial(_key, corpus)))
+    else:
+        for key, mask_key in _alike(images.keys() - masks.keys(), masks.keys() - images.keys()):
+            del wanted[mask_key]
+            wanted[key] = mask_key
     known = wanted.keys() | set(wanted.values())
     yield from (bad for key, bad in (*again, *twice) if key in known)
     alone: list[Bad] = []
@@ -53,14 +59,31 @@ def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad | Left]:
         if image and mask:
             yield Pair(key, image.uri, image.part, mask.uri, mask.part, image.bytes + mask.bytes)
         elif image:
-            yield Bad(image.uri, "an image without a mask")
+            yield Bad(image.uri, f"an image without a mask{_escaped(key)}")
         elif mask:
-            alone.append(Bad(mask.uri, "a mask without an image"))
+            alone.append(Bad(mask.uri, f"a mask without an image{_escaped(mask_key)}"))
         else:
             alone.append(Bad(f"{listed}: {key}", "listed, not there"))
     yield from alone
     taken = {file.path for file in (*photo_files, *mask_files)}
     yield from left_over({*others, *more} - taken - {listed})
+
+
+def _alike(images: Set[str], masks: Set[str]) -> Iterator[tuple[str, str]]:
+    """Ids that differ in their Unicode normal form alone, which macOS changes in names of files."""
+    forms: list[dict[str, list[str]]] = [defaultdict(list), defaultdict(list)]
+    for form, keys in zip(forms, (images, masks), strict=True):
+        for key in keys:
+            form[unicodedata.normalize("NFC", key)].append(key)
+    for name, of_images in forms[0].items():
+        of_masks = forms[1].get(name, [])
+        if len(of_images) == len(of_masks) == 1:  # else nobody knows which belongs to which
+            yield of_images[0], of_masks[0]
+
+
+def _escaped(key: str) -> str:
+    """The id in ASCII, where another one may look the same."""
+    return "" if key.isascii() else f" of exactly the id {key!a}"
 
 
 def find(

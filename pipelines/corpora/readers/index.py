@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,6 +18,8 @@ from infra import credentials, storage
 from pipelines.corpora.corpus import Corpus
 from pipelines.corpora.pair import Bad, Pair
 from pipelines.corpora.readers.files import shards_of
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet")
 
 
 def pairs(corpus: Corpus, split: str) -> Iterator[Pair | Bad]:
@@ -94,13 +99,50 @@ def has_splits(corpus: Corpus) -> bool:
 
 
 def _read(uri: str) -> pa.Table:
-    data = storage.read_bytes(uri)
+    """The rows of an index.
+
+    Raises:
+        ValueError: when it is of another kind, saying which, or names a column twice.
+    """
     suffix = os.path.splitext(uri)[1].lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{uri}: an index is .csv, .tsv, .jsonl or .parquet")
+    data = storage.read_bytes(uri)
+    try:
+        table = _table(data, suffix)
+    except (pa.ArrowException, RecursionError, UnicodeError) as error:
+        raise ValueError(f"{uri} is no index{_instead(data, suffix)}: {error}") from error
+    if twice := sorted(name for name, n in Counter(table.column_names).items() if n > 1):
+        raise ValueError(f"{uri} has more than one column {', '.join(twice)}")
+    return table
+
+
+def _table(data: bytes, suffix: str) -> pa.Table:
     if suffix == ".parquet":
         return pq.read_table(io.BytesIO(data))
-    if suffix in (".jsonl", ".json", ".ndjson"):
-        return pyarrow.json.read_json(io.BytesIO(data))
     if suffix in (".csv", ".tsv"):
         options = pyarrow.csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
         return pyarrow.csv.read_csv(io.BytesIO(data), parse_options=options)
-    raise ValueError(f"{uri}: an index is .csv, .tsv, .jsonl or .parquet")
+    whole = _json(data)
+    if isinstance(whole, list) and whole and all(isinstance(row, dict) for row in whole):
+        return pa.Table.from_pylist(whole)
+    return pyarrow.json.read_json(io.BytesIO(data))
+
+
+def _json(data: bytes) -> Any:
+    """A file that is one JSON value; None where it is lines of them, or none."""
+    try:
+        return json.loads(data) if data.lstrip()[:1] in (b"[", b"{") else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _instead(data: bytes, suffix: str) -> str:
+    """What a JSON file is that has no rows, for a sentence that goes on."""
+    if suffix in (".csv", ".tsv", ".parquet"):
+        return ""
+    whole, asked = _json(data), "a line {image, mask} for each pair, or one list of these"
+    if isinstance(whole, list):
+        kinds = sorted({type(row).__name__ for row in whole})
+        return f", where {asked} is asked for, but a list of {', '.join(kinds) or 'nothing'}"
+    return f", where {asked} is asked for"

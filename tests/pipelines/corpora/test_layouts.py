@@ -429,3 +429,55 @@ def test_an_index_says_which_splits_it_has_and_what_is_no_path(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "i.parquet")
     with pytest.raises(ValueError, match="row 0: 1 is of the type int, not a path"):
         list_pairs(replace(corpus, shards="i.parquet"), "train")
+
+
+def index_of(root, data, name="i.json"):
+    put(root, name, data if isinstance(data, bytes) else json.dumps(data).encode())
+    return Corpus(root=str(root), kind="index", shards=name, images="image", masks="mask",
+                  splits=("train",), classes=("a", "b"))  # fmt: skip
+
+
+ROWS = [{"image": "a.jpg", "mask": "a.png"}, {"image": "b.jpg", "mask": "b.png"}]
+
+
+def test_an_index_of_json_is_lines_or_one_list(tmp_path):
+    indented = json.dumps(ROWS, indent=2).encode()
+    lines = "\n".join(map(json.dumps, ROWS)).encode()
+    for data in (ROWS, indented, lines):
+        assert list_pairs(index_of(tmp_path, data), "train").pairs["id"].to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(["a.jpg", "b.jpg"], "is no index, where .* but a list of str"), ([], "a list of nothing"),
+     ([ROWS], "a list of list"), ([*ROWS, "c"], "a list of dict, str"), ("a.jpg", "is no index"),
+     ({"pairs": ROWS}, "has no column image, mask; it has pairs"), (b"", "is no index"),
+     ({"image": ["a.jpg"], "mask": ["a.png"]}, "is of the type list, not a path"),
+     ([{"image": {"path": "a"}, "mask": "b"}], "is of the type dict, not a path"),
+     (b"[" * 100_000, "is no index"), ([ROWS[0], {"image": 3, "mask": "b"}], "is no index"),
+     (b'{"image": "a", "image": "b", "mask": "c"}\n{"image": "a"', "is no index")],
+)  # fmt: skip
+def test_json_of_another_kind_is_a_sentence(tmp_path, data, reason):
+    with pytest.raises(ValueError, match=reason):
+        list_pairs(index_of(tmp_path, data), "train")
+
+
+def test_a_column_twice_is_a_sentence(tmp_path):
+    corpus = index_of(tmp_path, b"image,mask,mask\na,b,c\n", "i.csv")
+    with pytest.raises(ValueError, match="more than one column mask"):
+        list_pairs(corpus, "train")
+
+
+def test_names_of_two_normal_forms_are_one_name_where_that_is_clear(tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    put(tmp_path, f"images/train/{composed}.jpg", b"1")
+    put(tmp_path, f"masks/train/{apart}.png", b"1")
+    corpus = Corpus(root=str(tmp_path), splits=("train",), classes=("a", "b"))
+    found = list_pairs(corpus, "train")
+    assert found.pairs["id"].to_pylist() == [composed]
+    assert found.pairs["mask"].to_pylist()[0].endswith(f"{apart}.png")
+    assert found.bad == []
+    put(tmp_path, f"images/train/{apart}.jpg", b"1")  # now each has its own, or none
+    found = list_pairs(corpus, "train")
+    assert found.pairs["id"].to_pylist() == [apart]
+    assert "the id 'caf\\xe9'" in found.bad[0].reason

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.corpora import Corpus, list_pairs
+from pipelines.corpora import Corpus, list_pairs, parts
+from pipelines.corpora.pixels import BadInput
 from pipelines.dataset.config import EncodeConfig
 from pipelines.dataset.encoder import Decode
 from tests.pictures import encoded, scene
@@ -49,3 +50,19 @@ def test_a_column_of_another_type_is_named(tmp_path, value, kind, reason):
     for _, error in errors(tmp_path, [value, value], kind):
         assert reason in error
         assert "(column 'label')" in error
+
+
+def test_what_is_no_file_is_a_reason_that_is_true(tmp_path):
+    (tmp_path / "dead.png").symlink_to("gone.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    reasons = {
+        "never.png": "is not there", "file/a.png": "is not there", "folder.png": "is a folder",
+        "dead.png": "is a link to 'gone.png', which leads to no file",
+        "loop.png": "is a link to 'loop.png', which leads to no file",
+        "a" * 300: "is no name of a file",
+    }  # fmt: skip
+    for name, reason in reasons.items():
+        with pytest.raises(BadInput, match=f"^{reason}"):
+            parts.read(f"{tmp_path}/{name}")

@@ -1,12 +1,18 @@
 """What a product job takes: which files, under which names."""
 
+import errno
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from infra import storage
+from pipelines import config
 from pipelines.corpora import parts, pixels
 from pipelines.inference.products import find_inputs
-from pipelines.labelling.photos import listing
+from pipelines.labelling.photos import DecodePhoto, listing
+from pipelines.labelling.tiled import ReadFile
+from tests.pictures import encoded
 
 
 def test_an_output_in_the_inputs_folder_is_no_input(tmp_path):
@@ -41,3 +47,20 @@ def test_a_file_that_may_not_be_read_has_that_as_its_reason(monkeypatch):
     monkeypatch.setattr(storage, "read_bytes", refuse)
     with pytest.raises(pixels.BadInput, match=r"may not be read: .*Permission denied"):
         parts.read("s3://bucket/a.jpg")
+
+
+def test_a_name_that_no_output_can_have_is_a_reason(tmp_path):
+    data = encoded(np.zeros((8, 8, 3), np.uint8))
+    decode = DecodePhoto(8, 8, 64)
+    for name, fits in (("a" * 251, True), ("a" * 252, False), ("é" * 126, False)):
+        path = tmp_path / name
+        path.write_bytes(data)
+        row = {"name": f"below/{name}", "source": str(path)}
+        for read in (decode, ReadFile()):
+            (found,) = read(row)
+            assert (found["error"] == "") == fits
+            assert fits or "255 are the most" in found["error"]
+        if fits:  # and the output's own partial file is no longer
+            storage.write_bytes(f"{tmp_path}/out/{row['name']}.png", b"x")
+    told = config.in_words(OSError(errno.ENAMETOOLONG, "File name too long", "b" * 300))
+    assert "longer than the 255 bytes" in told

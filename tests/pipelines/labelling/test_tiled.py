@@ -34,7 +34,7 @@ def test_each_photo_is_segmented_by_itself_at_its_scale(model, tmp_path, scale):
     actor = TileSegmenter(str(model), options, solver, TileOptions(on=True, scale=scale))
     result = actor(read(tmp_path, files))
     assert [bool(error) for error in result["error"]] == [False] * 3 + [True] * 3
-    assert "no more" in result["error"][-1]
+    assert "not there" in result["error"][-1]
     assert result["ids"][-1] == b""
     semflow = SemFlow.load(model)
     for number, (height, width) in enumerate(sizes):

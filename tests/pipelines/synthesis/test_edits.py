@@ -166,4 +166,4 @@ def test_decoding_tries_donors_in_turn_and_says_what_was_done(tmp_path):
     assert np.array_equal(original["ids"], ids)
     assert original["edit"] == ""
     (bad,) = decode(row | {"donors": '["gone.png"]'})
-    assert "gone.png, to paste from: is there no more" in bad["error"]
+    assert "gone.png, to paste from: is not there" in bad["error"]
