@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from semflow.masks.palette import IGNORE
 @dataclass(frozen=True, kw_only=True)
 class LabelMap(ClassMap):
     """A class map that reads mask files."""
+
+    advises: ClassVar[bool] = True
+    """Whether what cannot be read is answered with options of a corpus, which not all jobs have."""
 
     def read(self, data: bytes) -> Pixels:
         """A mask file as class ids.
@@ -42,8 +46,10 @@ class LabelMap(ClassMap):
         if self.threshold is not None:
             return (np.asarray(to_grey(stored.image)) >= self.threshold).astype(np.uint8), {}
         if stored.image.format in ("JPEG", "MPO"):
-            raise BadInput("a JPEG, which does not keep the values of a mask: save it as PNG where "
-                           "it was drawn, or give --corpus.threshold for two classes")  # fmt: skip
+            raise self._bad(
+                "a JPEG, which does not keep the values of a mask: save it as PNG where it was "
+                "drawn", "--corpus.threshold reads one of two classes",
+            )  # fmt: skip
         values = stored.values()
         if self.colours and (values is None or not self.ids):
             shown = colours.of_picture(stored.image)
@@ -51,10 +57,10 @@ class LabelMap(ClassMap):
         if values is not None:
             return _noting(self._of_values(values), values, "d")
         image = stored.image
-        raise BadInput(
+        raise self._bad(
             f"a mask of mode {image.mode} with {len(image.getbands())} channels, where one channel "
-            "of class ids is expected (--corpus.colours reads masks that are pictures)"
-        )
+            "of class ids is expected", "--corpus.colours reads masks that are pictures",
+        )  # fmt: skip
 
     def merge(self, layers: Mapping[str, bytes], names: tuple[str, ...]) -> Pixels:
         """Binary files, one a class, painted in the order of the classes; class 0 below them.
@@ -88,13 +94,22 @@ class LabelMap(ClassMap):
         try:
             return self.numbers_of_colours(RawValues(values))
         except UnknownValues as unknown:
-            raise BadInput(
-                f"{unknown} (--corpus.ignore-colours names some to ignore, --corpus.ignore-rest "
-                "ignores all others)"
-            ) from unknown
+            raise self._bad(
+                str(unknown), "--corpus.ignore-colours names some to ignore, --corpus.ignore-rest "
+                "ignores all others",
+            ) from unknown  # fmt: skip
+
+    def _bad(self, reason: str, advice: str) -> BadInput:
+        return BadInput(f"{reason} ({advice})" if self.advises else reason)
 
 
 def _noting(ids: Pixels, values: np.ndarray, form: str) -> tuple[Pixels, dict[str, int]]:
-    there, counts = np.unique(values[ids == IGNORE], return_counts=True)
+    ignored = values[ids == IGNORE]
+    if ignored.dtype in (np.uint8, np.uint16):  # counted, where sorting takes ten times as long
+        every = np.bincount(ignored)
+        there = every.nonzero()[0]
+        counts = every[there]
+    else:
+        there, counts = np.unique(ignored, return_counts=True)
     found = zip(there.tolist(), counts.tolist(), strict=True)
     return ids, {format(value, form): count for value, count in found}

@@ -52,9 +52,15 @@ def read_by(class_map: ClassMap, data: bytes) -> ClassNumbers:
     return ClassNumbers(_file_reader(class_map).read(data))
 
 
+class _FileReader(LabelMap):
+    """Of masks that are handed to a model: the options of a corpus are not at hand there."""
+
+    advises = False
+
+
 @lru_cache(maxsize=16)
 def _file_reader(class_map: ClassMap) -> LabelMap:
-    return LabelMap(**asdict(class_map))
+    return _FileReader(**asdict(class_map))
 
 
 def _anchored(data: bytes, palette: Palette) -> bool:

@@ -1,13 +1,16 @@
 """Mask files that are handed to a model: what is taken for what, and what is refused."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.known import KNOWN
+from pipelines.corpora.masks import LabelMap
 from pipelines.corpora.pixels import BadInput, png
 from pipelines.corpora.truth import label_map
-from pipelines.inference.masks import mask_reader
+from pipelines.inference.masks import mask_reader, read_by
 from semflow import make_palette
 from semflow.masks.classmap import ClassMap
 from semflow.sampler import Defaults
@@ -93,3 +96,15 @@ def test_what_does_not_fit_the_model_is_refused_at_once():
     ):
         with pytest.raises(ValueError, match=reason):
             mask_reader(palette, model, masks_are, corpus)
+
+
+def test_advice_names_no_option_that_the_job_has_not():
+    """synthesize and serve have --corpus PRESET, and none of the options below it."""
+    coloured = encoded(np.zeros((4, 4, 3), np.uint8))
+    for class_map in (ClassMap(classes=2), ClassMap(classes=2, colours=("ff0000", "00ff00"))):
+        with pytest.raises(BadInput) as of_corpus:
+            LabelMap(**asdict(class_map)).read(coloured)
+        assert "--corpus." in str(of_corpus.value)
+        with pytest.raises(BadInput) as of_model:
+            read_by(class_map, coloured)
+        assert "--corpus." not in str(of_model.value)
