@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -107,8 +107,8 @@ def run(job: ShardedJob, planned: Plan, already_bad: Sequence[tuple[str, str]] =
         bad += len(record["bad"])
         bar.update(record["inputs"])
         bar.set_postfix(bad=bad, shards=f"{len(records)}/{len(names)}")
-        rows = record["bad"] or [b for r in records.values() for b in r["bad"]]
-        check([*((b["file"], b["reason"]) for b in rows), *already_bad])
+        rows = (b for one in (record, *records.values()) for b in one["bad"])
+        check(chain(((b["file"], b["reason"]) for b in rows), already_bad))
 
     with bar:
         bar.initial = sum(record["inputs"] for record in records.values())
