@@ -1,6 +1,7 @@
 """The page on corpora says what the code takes."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -26,3 +27,20 @@ def test_every_kind_and_every_preset_is_named():
     assert kinds == list(get_args(get_type_hints(Corpus)["kind"]))
     named = {name for row in rows("| preset | layout |") for name in row}
     assert set(KNOWN) <= named
+
+
+def test_every_option_is_there_and_no_other():
+    options = {field.name.replace("_", "-") for field in fields(Corpus)}
+    named = set(re.findall(r"--corpus\.([a-z-]+)", PAGE))
+    assert named == options
+
+
+def test_advice_in_messages_names_options_that_exist():
+    root = Path(__file__).parents[3]
+    options = {field.name.replace("_", "-") for field in fields(Corpus)}
+    named = {
+        (option, path.relative_to(root).as_posix())
+        for path in (root / "pipelines").rglob("*.py")
+        for option in re.findall(r"--corpus\.([a-z-]+)", path.read_text())
+    }
+    assert {one for one in named if one[0] not in options} == set()

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from pipelines.sharding import runner
@@ -15,3 +16,15 @@ def test_what_is_known_to_be_bad_is_said_before_the_first_shard_and_named(tmp_pa
     with pytest.raises(runner.TooManyBad, match=r"7 of 17 inputs") as raised:
         runner.run(job, planned, bad)
     assert str(raised.value).count(": an image without a mask") == 5
+
+
+@pytest.mark.parametrize(("there", "said"), [("ab", ""), ("a", "1 inputs that an earlier run")])
+def test_inputs_that_went_away_are_counted(tmp_path, capsys, there, said):
+    """Nothing is claimed of what was made of them: they may have been bad from the beginning."""
+    job = SimpleNamespace(output=str(tmp_path), inputs_per_shard=8, key="id")
+    for names in ("ab", there):
+        rows = [{"id": name, "bytes": 1} for name in names]
+        runner.prepare(job, "train", pa.Table.from_pylist(rows))
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(said)
