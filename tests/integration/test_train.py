@@ -56,6 +56,7 @@ def test_2n_steps_are_n_resumed_n_bit_for_bit_also_past_a_damaged_checkpoint(
     """The checkpoint of step 8 is damaged: the one of step 4 is taken, and 8 is made again."""
     shutil.copytree(straight, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/model")
+    (tmp_path / "run/_progress/mlflow.json").unlink()  # a run of its own in MLflow
     damaged = tmp_path / "run/checkpoints/checkpoint_00000008"
     data = bytearray((damaged / "state_00001.safetensors").read_bytes())
     data[-100] ^= 4
