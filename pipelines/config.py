@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -75,22 +75,27 @@ def parse(
         sys.exit(f"error: {error}")
 
 
-def refuse_credentials(data: Any, option: str = "") -> None:
+def refuse_credentials(data: Any) -> None:
     """Look for credentials in the URIs of a configuration's plain data.
 
     Raises:
         ValueError: naming the option, and not the URI.
     """
+    for option, text in texts(data):
+        if found := credentials.carried(text):
+            raise ValueError(f"--{option} is a URI with {found}. {credentials.INSTEAD}")
+
+
+def texts(data: Any, option: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a configuration's plain data, with its option as the command line spells it."""
     if isinstance(data, Mapping):
         for key, value in data.items():
-            refuse_credentials(value, f"{option}.{key}" if option else str(key))
+            yield from texts(value, f"{option}.{key}" if option else str(key))
     elif isinstance(data, list | tuple):
         for value in data:
-            refuse_credentials(value, option)
-    elif isinstance(data, str) and (found := credentials.carried(data)):
-        raise ValueError(
-            f"--{option.replace('_', '-')} is a URI with {found}. {credentials.INSTEAD}"
-        )
+            yield from texts(value, option)
+    elif isinstance(data, str):
+        yield option.replace("_", "-"), data
 
 
 def to_dict(config: Any) -> dict[str, Any]:

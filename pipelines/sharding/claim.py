@@ -6,7 +6,7 @@ earlier job's output, never what this job reads, and moves it aside until the ne
 
 from __future__ import annotations
 
-import posixpath
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -133,24 +133,13 @@ def not_in_place_of(output: str, inputs: str) -> None:
                          " them: choose another one")  # fmt: skip
 
 
-def places(data: Any, option: str = "") -> Iterator[tuple[str, str]]:
+def places(data: Any) -> Iterator[tuple[str, str]]:
     """Every place but the output that a configuration names, with its option.
 
     Options come and go: whatever text is a URI, or a path where there is something, is a place.
     """
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            if key != "output":
-                yield from places(value, f"{option}.{key}" if option else str(key))
-    elif isinstance(data, list | tuple):
-        for value in data:
-            yield from places(value, option)
-    elif isinstance(data, str) and data:
-        uri = "://" in data
-        if uri or (posixpath.sep in data and storage.exists(data)) or _is_here(data):
-            yield option.replace("_", "-"), data
-
-
-def _is_here(word: str) -> bool:
-    """Whether a bare word is a file or folder of the working directory."""
-    return len(word) < 200 and "\0" not in word and storage.exists(storage.absolute(word))
+    for option, text in config.texts(data):
+        if option.rpartition(".")[2] != "output" and (
+            "://" in text or (text and os.path.exists(os.path.expanduser(text)))
+        ):
+            yield option, text
