@@ -89,16 +89,25 @@ def _renew(where: str, mine: dict[str, Any], stop: threading.Event) -> None:
 def refuse_two(output: str, *, but: str | None = None) -> None:
     """End a second driver of an output; ``but`` is the token of this one's own sign.
 
+    The sign of a driver that is gone is removed: to find that out may take :data:`GONE` seconds,
+    and a job looks more than once.
+
     Raises:
         UserError: when another one is at work.
     """
-    there = _read(sign_uri(output))
-    if not there or (but and there.get("token") == but) or not _lives(sign_uri(output), there):
+    where = sign_uri(output)
+    there = _read(where)
+    if not there or (but and there.get("token") == but):
+        return
+    if not _lives(where, there):
+        if _read(where) == there:
+            with suppress(FileNotFoundError):  # another one removed it at the same moment
+                storage.remove(where)
         return
     raise UserError(
         f"{output} is worked on by process {there.get('pid')} on {there.get('host')}, since "
         f"{there.get('since')}. Two drivers would undo each other's work: wait for it, stop it, or "
-        f"give another --output. If it is gone for certain, remove {sign_uri(output)}"
+        f"give another --output. If it is gone for certain, remove {where}"
     )
 
 

@@ -63,6 +63,8 @@ def test_another_machine_lives_while_its_sign_is_renewed(tmp_path, monkeypatch):
     where = driver.sign_uri(str(tmp_path))
     storage.write_json(where, {"host": "elsewhere", "pid": 7, "since": "then", "sign": 1})
     driver.refuse_two(str(tmp_path))  # no other sign within the time: it is gone
+    assert not storage.exists(where)  # so that the next look does not wait again
+    storage.write_json(where, {"host": "elsewhere", "pid": 7, "since": "then", "sign": 1})
     monkeypatch.setattr(driver, "GONE", 30.0)
     renew = threading.Timer(
         0.3, storage.write_json, (where, {"host": "elsewhere", "pid": 7, "sign": 2})
