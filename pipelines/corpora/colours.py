@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.corpora.pixels import BadInput
-from semflow.masks.colours import number_of, numbers_of
+from semflow.masks.colours import number_of, numbers_of, packed
 
 
 def check(colours: Iterable[str], ignored: Iterable[str]) -> None:
@@ -36,6 +36,4 @@ def of_picture(image: Image.Image) -> np.ndarray[Any, Any]:
         if image.mode == "F" or (wide % 257).any():
             raise BadInput(f"a mask of mode {image.mode}, whose values are no colours of 8 bits")
         image = Image.fromarray((wide // 257).astype(np.uint8))
-    rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
-    numbers: np.ndarray[Any, Any] = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-    return numbers
+    return packed(np.asarray(image.convert("RGB")))

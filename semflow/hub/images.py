@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semflow.masks.classmap import ClassMap, ClassNumbers, RawValues
+from semflow.masks.colours import packed
 from semflow.masks.given import GivenMasks, anchored
 from semflow.masks.palette import Palette
 
@@ -134,9 +135,8 @@ def _numbers(mask: Any, by: ClassMap) -> ClassNumbers:
     """A mask as class numbers ``[H, W]``, read by a map."""
     if isinstance(mask, Image.Image):
         if by.colours and mask.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(mask.convert("RGB")).astype(np.uint32)
-            packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-            return by.numbers_of_colours(RawValues(packed))
+            shown = packed(np.asarray(mask.convert("RGB")))
+            return by.numbers_of_colours(RawValues(shown))
         if len(mask.getbands()) > 1:
             raise ValueError(
                 f"a mask of mode {mask.mode} with {len(mask.getbands())} channels, where one "

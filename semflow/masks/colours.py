@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
 
 _HEX = re.compile(r"(?:#|0x)?([0-9a-f]{6})", re.IGNORECASE)
 _DECIMAL = re.compile(r"\(?\[?\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]?\)?")
@@ -33,3 +36,10 @@ def numbers_of(colours: Iterable[str]) -> Iterator[tuple[int, int]]:
     for number, several in enumerate(colours):
         for colour in several.split("+"):
             yield number, number_of(colour)
+
+
+def packed(rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """RGB uint8 ``[..., 3]`` as numbers ``[...]``, as :func:`number_of` gives them."""
+    wide = rgb.astype(np.uint32)
+    numbers: np.ndarray[Any, Any] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return numbers
