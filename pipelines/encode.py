@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from infra import storage, tracking
@@ -28,7 +28,7 @@ from pipelines import config
 from pipelines.corpora import list_splits
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.readers.orientation import as_found
-from pipelines.dataset import findings
+from pipelines.dataset import findings, maskcodec
 from pipelines.dataset.ceiling import codec_ceiling
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder, WriteShard
@@ -45,6 +45,8 @@ from pipelines.sharding import claim, driver, raydata, runner
 from pipelines.sharding.job import ShardedJob
 from pipelines.sharding.threads import threads_for
 from semflow import Palette, load_autoencoder
+from semflow.codecs.anchors import Anchors
+from semflow.codecs.blocks import Blocks
 
 
 def encode(cfg: EncodeConfig) -> Manifest:
@@ -56,19 +58,23 @@ def encode(cfg: EncodeConfig) -> Manifest:
         TooManyBad: when too many pairs cannot be used.
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
-    palette = _palette(cfg)
+    shape = maskcodec.shape_of(cfg)
+    palette = maskcodec.with_style(_palette(cfg), shape)
     cfg.perturbation.check(palette)
-    load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
+    autoencoder = load_autoencoder(cfg.autoencoder)
+    autoencoder.latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
     cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
-    how = recipe(cfg, palette)
-    fingerprint = config.fingerprint(how)
     claim.not_in_place_of(cfg.output, cfg.corpus.root)
-    note = {"palette": [cfg.palette, palette.to_json()]}
+    codec = maskcodec.make(cfg, palette, listings[cfg.corpus.splits[0]].pairs)
+    how = recipe(cfg, palette, codec)
+    fingerprint = config.fingerprint(how)
+    note = {"palette": [cfg.palette, palette.to_json()], "mask_codec": shape and asdict(shape)}
     claim.start(cfg.output, fingerprint, cfg, note=note)
+    maskcodec.keep(cfg.output, codec)
     actors, threads = raydata.workforce(cfg.actors, cfg.threads, cfg.ray.gpus_per_actor)
     cfg = replace(cfg, actors=actors, threads=threads)
-    jobs = {split: _job(cfg, palette, split, fingerprint, how) for split in listings}
+    jobs = {split: _job(cfg, palette, codec, split, fingerprint, how) for split in listings}
     plans = {split: runner.prepare(jobs[split], split, listings[split].pairs) for split in jobs}
     before = read_manifest(cfg.output) if _finished(cfg.output) else None
     if before and {name: split.inputs for name, split in before.splits.items()} == {
@@ -91,7 +97,7 @@ def encode(cfg: EncodeConfig) -> Manifest:
             width=cfg.width, splits=splits, quarantined=len(quarantine), codec_ceiling={},
             findings=findings.findings(done),
         )  # fmt: skip
-        ceiling = codec_ceiling(manifest, cfg.autoencoder)
+        ceiling = codec_ceiling(manifest, codec or Anchors(palette, autoencoder))
         lines = "".join(json.dumps(line) + "\n" for line in quarantine)
         storage.write_bytes(storage.join(cfg.output, QUARANTINE), lines.encode())
         write_manifest(replace(manifest, codec_ceiling=ceiling))
@@ -125,11 +131,16 @@ def _finished(output: str) -> bool:
 
 
 def _job(
-    cfg: EncodeConfig, palette: Palette, split: str, fingerprint: str, how: dict[str, Any]
+    cfg: EncodeConfig,
+    palette: Palette,
+    codec: Blocks | None,
+    split: str,
+    fingerprint: str,
+    how: dict[str, Any],
 ) -> ShardedJob:
     views, classes = cfg.views_of(split), len(cfg.corpus.classes)
     actors = raydata.Actors(
-        kind=Encoder, arguments=(cfg, palette), number=cfg.actors,
+        kind=Encoder, arguments=(cfg, palette, codec), number=cfg.actors,
         gpus=cfg.ray.gpus_per_actor,
     )  # fmt: skip
     return ShardedJob(

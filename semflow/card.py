@@ -44,9 +44,9 @@ to {width}x{height}, masks come back at the photo's own size.
 
 - Flow: {flow}.
 - Velocity: a `{unet}` of diffusers, in `unet/`{around}.
-- Autoencoder: {autoencoder}, in `autoencoder/`.
+- Autoencoder: {autoencoder}, in `autoencoder/`{codec}.
 - Segmenting as saved: {segment}. Synthesizing: {synthesize}, from masks perturbed by
-  {kind} noise of at most {amplitude:g} (pixels in [-1, 1]). `model_index.json` says what holds now.
+  {kind} noise of at most {amplitude:g} ({unit}). `model_index.json` says what holds now.
 
 | id | class | anchor, RGB | in its corpus's files |
 |--:|---|---|---|
@@ -74,6 +74,11 @@ _FLOWS = {
 
 _AROUND = ", with a part that goes around it (`preconditioning.json`)"
 
+_CODEC = (
+    "; masks have a mask codec of their own, in `mask_codec/`, and the colours below are for\n"
+    "  people"
+)
+
 _TOLD = (
     "velocity", "init", "steps", "batch_size", "lr", "schedule", "ema_decay", "precision", "seed",
 )  # fmt: skip
@@ -95,6 +100,8 @@ def model_card(index: dict[str, Any]) -> str:
         unet=_class_name(index, "unet"),
         around=_AROUND if index.get("preconditioned") else "",
         autoencoder=f"`{_class_name(index, 'autoencoder')}`",
+        codec=_CODEC if "mask_codec" in index else "",
+        unit="of a code's channel" if "mask_codec" in index else "pixels in [-1, 1]",
         segment=_solver(defaults["segment"]) + _reading(defaults.get("window", 1)),
         synthesize=_solver(defaults["synthesize"]),
         **defaults["perturbation"],

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from semflow.card import model_card
+from semflow.codecs.anchors import Anchors
+from semflow.codecs.base import MaskCodec
+from semflow.codecs.blocks import Blocks
 from semflow.flow.path import RectifiedFlow
 from semflow.flow.solvers import Solution, Solver, integrate
 from semflow.flow.symmflow import FLOWS
 from semflow.masks.classmap import ClassMap
-from semflow.masks.decoding import check_window, decode
+from semflow.masks.decoding import check_window
 from semflow.masks.palette import Palette
 from semflow.masks.perturb import Perturbation
 from semflow.networks import trusted
@@ -32,13 +35,14 @@ FORMAT = 1
 MOST_SIDE = 2**15
 """Pixels: more than any photo has, and few enough for memory."""
 INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
+MASK_CODEC = "mask_codec"
 
 
 class Segmentation(NamedTuple):
     """What a photo shows."""
 
     ids: Tensor  # [B, H, W] int64, class ids
-    margin: Tensor  # [B, H, W] in [0, 1], see decoding.decode
+    margin: Tensor  # [B, H, W] in [0, 1], see codec.Read
     picture: Tensor  # [B, 3, H, W] in about [-1, 1], the mask picture before it was decoded
     nfe: int
 
@@ -101,6 +105,7 @@ class SemFlow(nn.Module):
         defaults: Defaults,
         provenance: dict[str, Any] | None = None,
         path: RectifiedFlow | None = None,
+        codec: Blocks | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -111,10 +116,12 @@ class SemFlow(nn.Module):
             defaults: picture size, solvers and perturbation to use when none are given.
             provenance: where it comes from, JSON: dataset fingerprint, steps, run.
             path: what the field was trained on; None is SemFlow's, straight from image to mask.
+            codec: of the masks; None is the paper's, anchors through the autoencoder.
 
         Raises:
             ValueError: when the perturbation could change a label with this palette, the size does
-                not divide by the autoencoder's factor, or the class map has other classes.
+                not divide by the autoencoder's factor, the class map has other classes, or the
+                codec's latents have another shape.
         """
         super().__init__()
         defaults.perturbation.check(palette)
@@ -126,6 +133,13 @@ class SemFlow(nn.Module):
         self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
         self.defaults, self.provenance = defaults, provenance or {}
         self.path = path or RectifiedFlow()
+        self.own_codec = codec
+        check_codec(codec, palette, autoencoder)
+
+    @property
+    def codec(self) -> MaskCodec:
+        """How masks become latents, and are read from them."""
+        return self.own_codec or Anchors(self.palette, self.autoencoder)
 
     @property
     def device(self) -> torch.device:
@@ -159,9 +173,8 @@ class SemFlow(nn.Module):
         """Segment image latents ``[B, C, h, w]``."""
         start = self.path.depart(x_0.to(self.device), 0.0)
         solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
-        picture = self.autoencoder.decode(self.path.arrive(solution.x, 1.0))
-        ids, margin = decode(self.palette, picture, self.defaults.window)
-        return Segmentation(ids, margin, picture, solution.nfe)
+        found = self.codec.read(self.path.arrive(solution.x, 1.0), self.defaults.window)
+        return Segmentation(*found, solution.nfe)
 
     @torch.inference_mode()
     def synthesize(
@@ -198,10 +211,7 @@ class SemFlow(nn.Module):
         """
         perturbation = perturbation or self.defaults.perturbation
         perturbation.check(self.palette)
-        pictures = self.palette.encode(ids.to(self.device))
-        if seeds is not None:
-            pictures = perturbation.apply(pictures, seeds)
-        return self.autoencoder.encode(pictures).mean
+        return self.codec.encode(ids.to(self.device), perturbation, seeds)
 
     @torch.inference_mode()
     def synthesize_latents(
@@ -217,7 +227,7 @@ class SemFlow(nn.Module):
         """The same model with other defaults (fields of :class:`Defaults`)."""
         return SemFlow(
             self.velocity, self.autoencoder, self.palette, replace(self.defaults, **changes),
-            self.provenance, self.path,
+            self.provenance, self.path, self.own_codec,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
@@ -229,9 +239,12 @@ class SemFlow(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INDEX).unlink(missing_ok=True)  # until it is whole again, it is no model
         self.velocity.save(folder)
-        for file in folder.glob(f"{AUTOENCODER}/*.*"):  # another kind's would be taken for it
-            file.unlink()
+        for part in (AUTOENCODER, MASK_CODEC):
+            for file in folder.glob(f"{part}/*.*"):  # another kind's would be taken for it
+                file.unlink()
         self.autoencoder.save(folder / AUTOENCODER)
+        if self.own_codec:
+            self.own_codec.save(folder / MASK_CODEC)
         index = self.index() | {"weights": trusted.digests(folder)}
         (folder / CARD).write_text(model_card(index))
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
@@ -249,6 +262,7 @@ class SemFlow(nn.Module):
             "flow": self.path.name,
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
+            **({"mask_codec": self.own_codec.identity()} if self.own_codec else {}),
             "preconditioned": self.velocity.preconditioning is not None,
             "defaults": self.defaults.to_json(),
             "palette": self.palette.to_json(),
@@ -283,8 +297,31 @@ class SemFlow(nn.Module):
                 f"{path} is not as SemFlow writes it ({type(error).__name__}: {error}): it was "
                 "changed by hand or damaged; copy the model's folder again"
             ) from error
+        codec = Blocks.load(Path(folder) / MASK_CODEC, palette) if "mask_codec" in index else None
         model = cls(
             Velocity.load(folder), load_autoencoder(Path(folder) / AUTOENCODER), palette, defaults,
-            provenance, path_,
+            provenance, path_, codec,
         )  # fmt: skip
         return model.eval().requires_grad_(False)
+
+
+def check_codec(codec: Blocks | None, palette: Palette, autoencoder: Autoencoder) -> None:
+    """Refuse a codec of masks whose latents are not like the photo's, or a palette without one.
+
+    Raises:
+        ValueError: saying what differs.
+    """
+    if codec is None:
+        if palette.style is not None:
+            raise ValueError("the palette's colours are for people alone: a mask codec is missing")
+        return
+    own, photo = (
+        (codec.shape.channels, codec.shape.factor),
+        (autoencoder.channels, autoencoder.factor),
+    )
+    if own != photo:
+        raise ValueError(f"the mask codec has {own[0]} channels for blocks of {own[1]} pixels, the "
+                         f"autoencoder {photo[0]} for {photo[1]}")  # fmt: skip
+    if palette.style != codec.shape.style:
+        raise ValueError(f"the palette knows of {palette.style} channels for a perturbation, the "
+                         f"mask codec has {codec.shape.style}")  # fmt: skip

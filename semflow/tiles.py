@@ -4,7 +4,7 @@ Tiles are blended where the flow runs, not where it ends: the photo's latents ar
 of the tiles' latents, and the velocity of the whole latent is, at every evaluation, the weighted
 mean of the tiles' velocities, as MultiDiffusion (arXiv 2302.08113) does it for diffusion. So a
 solver integrates one field over the whole photo, and neighbouring tiles agree at every step. The
-end is decoded tile by tile, and blended as a mask picture.
+end is decoded tile by tile, and blended as a mask picture; a mask codec reads it as a whole.
 
 Shapes: C channels, H and W pixels of the photo, h and w of its latents, N tiles of a batch.
 """
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from semflow.codecs.anchors import Anchors
+from semflow.codecs.base import Read
 from semflow.flow.solvers import Solver, integrate
-from semflow.masks.decoding import decode
 from semflow.sampler import Segmentation, SemFlow
 
 OVERLAP = 0.25
@@ -158,15 +159,22 @@ def segment_tiled(
             batch_size,
         )[None]
 
-    def picture_of(x_1: Tensor) -> Tensor:
-        return pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
+    def read(x_1: Tensor) -> Read:
+        codec, window = model.codec, defaults.window
+        if not isinstance(codec, Anchors):
+            found = codec.read(x_1[None], window)
+            return Read(*(part[..., :height, :width] for part in found))
+        picture = pixels.blend(
+            lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size
+        )
+        return codec.read_picture(picture[None, :, :height, :width], window)
 
     start = model.path.depart(latents.blend(encode, batch_size)[None], 0.0)
     end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)
-    picture, nfe = picture_of(model.path.arrive(end.x, 1.0)[0])[:, :height, :width], end.nfe
-    del end  # latents may be as large as the picture
-    ids, margin = decode(model.palette, picture[None], defaults.window)
-    return Segmentation(ids.byte(), margin, picture[None], nfe)
+    x_1, nfe = model.path.arrive(end.x, 1.0)[0], end.nfe
+    del end
+    found = read(x_1)
+    return Segmentation(found.ids.byte(), found.margin, found.picture, nfe)
 
 
 def continued(photo: Tensor, height: int, width: int) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("semflow.version", "infra"),
     ("semflow.masks", "semflow.networks", "semflow.card"),
+    ("semflow.codecs",),
     ("semflow.flow", "semflow.metrics"),
     ("semflow.sampler",),
     ("semflow.tiles", "semflow.released", "semflow.hub"),

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from pipelines.dataset.latents import Manifest, draw_column, read_row_groups
-from semflow import ConfusionMatrix, load_autoencoder
+from semflow import ConfusionMatrix
+from semflow.codecs.base import MaskCodec
 
 
-def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict[str, Any]:
-    """mIoU of masks that only went encode -> decode -> nearest anchor, on the last split."""
+def codec_ceiling(manifest: Manifest, codec: MaskCodec, limit: int = 64) -> dict[str, Any]:
+    """mIoU of masks that only went through their codec and back, on the last split."""
     name, split = list(manifest.splits.items())[-1]
-    model = load_autoencoder(autoencoder)
     confusion, seen = ConfusionMatrix(len(manifest.palette)), 0
     for shard in split.shards:
         for group in range(len(shard.row_groups)):
@@ -23,7 +23,6 @@ def codec_ceiling(manifest: Manifest, autoencoder: str, limit: int = 64) -> dict
             clean = torch.tensor(rows[draw_column(0)][: limit - seen]).float()
             truth = torch.tensor(rows["mask"][: limit - seen])
             with torch.inference_mode():
-                decoded = manifest.palette.decode(model.decode(clean))
-            confusion.update(decoded.ids, truth)
+                confusion.update(codec.read(clean).ids, truth)
             seen += len(clean)
     return {"split": name, "masks": seen, **confusion.scores(manifest.palette.names)}

@@ -15,6 +15,8 @@ from pipelines.corpora.pixels import FULL
 from pipelines.corpora.truth import label_map
 from pipelines.dataset.latents import FORMAT
 from semflow import Palette, Perturbation, load_autoencoder, make_palette
+from semflow.codecs.base import MaskCodecName
+from semflow.codecs.blocks import Blocks
 from semflow.masks.palette import PaletteKind
 
 BLOCK_BYTES = 32 << 20
@@ -37,8 +39,13 @@ class EncodeConfig:
     """And to this width."""
     palette: PaletteKind = "spread"
     """Anchors: 'grid' is the paper's, 'spread' as far apart as possible, 'sphere' on a sphere."""
+    mask_codec: MaskCodecName = "anchors"
+    """How masks become latents: 'anchors' are colours through the photo's autoencoder, as in the
+    paper; 'learned' is a code of their own, fitted to the corpus's masks in a minute or two, better
+    the more classes there are (docs/reference/masks.md); 'linear' is that without its networks."""
     perturbation: Perturbation = field(default_factory=Perturbation)
-    """Of the mask pixels, before the autoencoder."""
+    """Of the mask pixels, before the autoencoder; with a code of their own, of its channels for
+    that."""
     draws: int = 4
     """Encodings of each mask: one clean and the others perturbed, of which training picks one at
     each step."""
@@ -110,7 +117,7 @@ def absolute(cfg: C, *more: str) -> C:
     return config.absolute_paths(cfg, "output", "corpus.root", *folder, *more)
 
 
-def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
+def recipe(cfg: EncodeConfig, palette: Palette, codec: Blocks | None = None) -> dict[str, Any]:
     """All that decides the latents of a pair, wherever the corpus lies.
 
     Nothing of the machine is in it: how many actors or threads worked changes nothing but the last
@@ -131,6 +138,7 @@ def recipe(cfg: EncodeConfig, palette: Palette) -> dict[str, Any]:
             **autoencoder.identity(),
         },
         "palette": palette.to_json(),
+        **({"mask_codec": codec.identity()} if codec else {}),
         "labels": labels
         | {"resize_photos": cfg.corpus.resize_photos}
         | ({"white": cfg.corpus.white} if (cfg.corpus.white or FULL) != FULL else {})

@@ -28,13 +28,14 @@ from pipelines.corpora import Bad, Listing, list_splits, pixels
 from pipelines.corpora.classes import with_classes
 from pipelines.corpora.pixels import Pixels
 from pipelines.corpora.readers.orientation import as_found
+from pipelines.dataset import maskcodec
 from pipelines.dataset.config import EncodeConfig, absolute, recipe
 from pipelines.dataset.encoder import Decode, Encoder
 from pipelines.dataset.latents import draw_column
 from pipelines.pages import pictures
 from pipelines.pages.page import template
 from pipelines.sharding import runner
-from semflow import IGNORE, ConfusionMatrix, Palette
+from semflow import IGNORE, ConfusionMatrix, Palette, load_autoencoder
 
 IGNORED, ENLARGED, RESHAPED, CEILING, PSNR = 0.2, 1.25, 1.1, 0.9, 20
 """Where warnings begin: share of pixels, factor of size, factor of shape, IoU, dB of photos."""
@@ -100,13 +101,14 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
         FileNotFoundError: when a folder of the corpus is missing.
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
-    palette = cfg.make_palette()
+    palette = maskcodec.with_style(cfg.make_palette(), maskcodec.shape_of(cfg))
     cfg.perturbation.check(palette)
-    # One perturbed draw is like the others, and compiling would take longer than the pairs do.
-    encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette)
-    latent = encoder.autoencoder.latent_size(cfg.height, cfg.width)
+    latent = load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
     cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
+    codec = maskcodec.make(cfg, palette, listings[cfg.corpus.splits[0]].pairs)
+    # One perturbed draw is like the others, and compiling would take longer than the pairs do.
+    encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette, codec)
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())
     seen = list(runner.progress(_send(cfg, encoder, listings), "preview", total))
     shown = [pair for pair in seen if isinstance(pair, Shown)]
@@ -128,7 +130,7 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
         seen_in=(shares > 0).sum(0), iou=confusion.iou.tolist(), values=list(values),
         pairs={split: listing.pairs.num_rows for split, listing in listings.items()}, rows=rows,
         row_bytes=2 * prod(latent) * (1 + encoder.autoencoder.stochastic + cfg.draws),
-        latent=latent, palette=palette, fingerprint=config.fingerprint(recipe(cfg, palette)),
+        latent=latent, palette=palette, fingerprint=config.fingerprint(recipe(cfg, palette, codec)),
         psnr=np.mean([pair.psnr for pair in shown] or nan),
         spread=np.mean([pair.spread for pair in shown] or [(nan, nan)], 0),
         tile=cfg.width * max(1, TILE // cfg.width) if cfg.width < TILE else TILE, IGNORED=IGNORED,
@@ -159,33 +161,35 @@ def show(encoder: Encoder, decode: Decode, split: str, row: dict[str, Any]) -> S
         return Bad(whole["source"], whole["error"])
     columns = encoder({key: [view[key] for view in views] for key in whole})
     draws = [draw_column(draw) for draw in range(encoder.cfg.draws)]
-    latents = np.stack([columns[name][0] for name in ("image_mean", *draws)])
-    decoded = encoder.autoencoder.decode(torch.from_numpy(latents).float().to(encoder.device))
-    photo, clean, *perturbed = decoded.float().cpu()
+    names = ("image_mean", *draws)
+    latents = torch.from_numpy(np.stack([columns[name][0] for name in names])).float()
+    photo = encoder.autoencoder.decode(latents[:1].to(encoder.device)).float().cpu()[0]
+    read = encoder.codec.read(latents[1:].to(encoder.device))
+    clean, *perturbed = read.picture.float().cpu()
     target, truth = (torch.from_numpy(whole[key].copy()) for key in ("pixels", "ids"))
-    nearest = palette.decode(clean[None]).ids[0]
+    nearest = read.ids[0].cpu()
     differ = (nearest != truth) & (truth != IGNORE)
     error = photo.clamp(-1, 1) - (target.movedim(-1, 0) / 127.5 - 1)
     psnr = float(10 * torch.log10(4 / error.square().mean()))
     mask = painted(truth, palette)
     red = np.where(differ.numpy()[..., None], (230, 0, 40), mask // 4 + 180).astype(np.uint8)
-    read = [_tile("Photo", "as encoded", whole["pixels"]),
+    given = [_tile("Photo", "as encoded", whole["pixels"]),
             _tile("Mask", "in anchor colours", mask, sharp=True),
             _tile("Mask over photo", "", over(whole, palette))]  # fmt: skip
     for view in views[1:]:
         note = f"{view['crop'][2]}x{view['crop'][3]}{', mirrored' if view['flip'] else ''}"
-        read += [_tile("Another view", note, view["pixels"]),
+        given += [_tile("Another view", note, view["pixels"]),
                  _tile("Its mask over it", "", over(view, palette))]  # fmt: skip
     back = [_tile("Photo, decoded", f"{psnr:.1f} dB", pictures.to_uint8(photo)),
             _tile("Clean mask, decoded", "", pictures.to_uint8(clean)),
-            _tile("Its nearest anchors", "", pictures.colours(nearest, palette), sharp=True),
+            _tile("Read as", "", pictures.colours(nearest, palette), sharp=True),
             _tile("Not as in the mask", f"{100 * float(differ.float().mean()):.2f} %", red,
                   sharp=True)]  # fmt: skip
     back += [_tile("Perturbed mask, decoded", "", pictures.to_uint8(draw)) for draw in perturbed]
     width, height = whole["crop"][2:].tolist()
     return Shown(
         split, row["id"], (row["image"], row["mask"]), (width, height), truth, nearest, psnr,
-        (float(np.std(latents[0], dtype=float)), float(np.std(latents[1], dtype=float))), read, back
+        (float(latents[0].std()), float(latents[1].std())), given, back,
     )  # fmt: skip
 
 

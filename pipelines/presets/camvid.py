@@ -23,7 +23,8 @@ ENCODE = EncodeConfig(
     width=128,
     views=8,
     palette="sphere",
-    perturbation=Perturbation(amplitude=0.25, exponent=2.0),
+    mask_codec="learned",
+    perturbation=Perturbation(amplitude=1.7, exponent=2.0),
 )
 
 TRAIN = TrainConfig(

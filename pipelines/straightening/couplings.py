@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines import config
+from pipelines.dataset import maskcodec
 from pipelines.dataset.encoder import WriteShard
 from pipelines.dataset.latents import (
     MANIFEST,
@@ -189,5 +190,6 @@ def make_couplings(
         manifest, uri=output, recipe=how, splits=splits, quarantined=0,
         fingerprint=dataset_fingerprint(fingerprint, splits),
     )  # fmt: skip
+    maskcodec.keep(output, maskcodec.of(manifest))
     write_manifest(coupled)
     return read_manifest(output)

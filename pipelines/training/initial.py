@@ -11,7 +11,7 @@ from infra import storage
 from pipelines.dataset.latents import Manifest, Rows
 from pipelines.training.config import TrainConfig
 from semflow import Velocity, make_velocity
-from semflow.networks.base import Autoencoder
+from semflow.codecs.base import MaskCodec
 from semflow.networks.precondition import Preconditioning
 from semflow.networks.velocity import doubled, from_stable_diffusion, null_prompt
 
@@ -53,15 +53,13 @@ def build_velocity(
 
 @torch.no_grad()
 def preconditioning(
-    cfg: TrainConfig, manifest: Manifest, autoencoder: Autoencoder
+    cfg: TrainConfig, manifest: Manifest, codec: MaskCodec, device: torch.device
 ) -> Preconditioning | None:
     """Of a new network, if it is to have any: by the spread of the first latents for training."""
     if cfg.init or not cfg.preconditioned:
         return None
     rows = Rows(manifest, "train", SPREAD_ROWS)
-    device = next(autoencoder.parameters(), rows.x_0).device
-    pictures = manifest.palette.encode(rows.ids.to(device))
-    x_1 = torch.cat([autoencoder.encode(some).mean for some in torch.split(pictures, 8)])
+    x_1 = torch.cat([codec.encode(some) for some in torch.split(rows.ids.to(device), 8)])
     image, mask = (round(float(x.float().std()), 3) for x in (rows.x_0, x_1))
     return cfg.flow_path.preconditioning(image, mask)
 

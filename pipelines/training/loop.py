@@ -28,6 +28,7 @@ from infra import storage, tracking
 from infra.console import say
 from pipelines import config
 from pipelines.config import UserError
+from pipelines.dataset import maskcodec
 from pipelines.dataset.latents import read_manifest
 from pipelines.training import checkpoint, partition, validate
 from pipelines.training.config import TrainConfig
@@ -38,6 +39,8 @@ from pipelines.training.model import MODEL, make_model
 from pipelines.training.optimizer import is_plain
 from pipelines.training.watch import Ended, Watch
 from semflow import EMA, Perturbation, SemFlow, Velocity, load_autoencoder
+from semflow.codecs.anchors import Anchors
+from semflow.codecs.base import MaskCodec
 from semflow.flow.objective import Loss
 from semflow.sampler import INDEX
 
@@ -102,6 +105,10 @@ class Worker:
         self.manifest = read_manifest(cfg.data)
         self.autoencoder = load_autoencoder(self.manifest.recipe["autoencoder"]["source"])
         self.autoencoder.to(self.device)
+        self.own_codec = maskcodec.of(self.manifest)
+        if self.own_codec:
+            self.own_codec.to(self.device)
+        self.codec: MaskCodec = self.own_codec or Anchors(self.manifest.palette, self.autoencoder)
         frequency = torch.tensor(self.manifest.split("train").class_pixels, dtype=torch.float64)
         self.class_weights = cfg.objective.class_weights(frequency).float().to(self.device)
         self.perturbation = Perturbation(**self.manifest.recipe["perturbation"])
@@ -165,7 +172,7 @@ class Worker:
             velocity = Velocity.load(last, weights=False)
         else:
             channels = cfg.flow_path.channels(self.autoencoder.channels)
-            around = preconditioning(cfg, self.manifest, self.autoencoder)
+            around = preconditioning(cfg, self.manifest, self.codec, self.device)
             velocity = build_velocity(cfg, channels, around)
         self.engine = start_engine(cfg, velocity, self.world)
         self.pieces = partition.pieces(self.engine)
@@ -210,8 +217,7 @@ class Worker:
 
     def micro_step(self, batch: Batch, weight: float) -> Loss:
         """Forward, backward and (at the last micro-batch of a step) the optimizer."""
-        flow, palette = self.cfg.flow_path, self.manifest.palette
-        ids = batch["ids"]
+        flow, ids = self.cfg.flow_path, batch["ids"]
         x_1 = self.encode_masks(batch) if self.cfg.online_masks else batch["x_1"].float()
         times = flow.times(batch["uniform"])
         sample = flow.sample(batch["x_0"].float(), x_1, times, batch["seed"])
@@ -220,7 +226,7 @@ class Worker:
             x_t = x_t.contiguous(memory_format=torch.channels_last)
         predicted = self.engine(x_t, sample.t)
         loss = self.cfg.objective(
-            predicted, sample, flow=flow, ids=ids, palette=palette, autoencoder=self.autoencoder,
+            predicted, sample, flow=flow, ids=ids, codec=self.codec,
             class_weights=self.class_weights,
         )  # fmt: skip
         self.engine.backward(loss.total * weight)
@@ -233,10 +239,8 @@ class Worker:
     @torch.no_grad()
     def encode_masks(self, batch: Batch) -> torch.Tensor:
         """The exact way, as the released code does: perturb and encode at every step."""
-        clean = self.manifest.palette.encode(batch["ids"])
-        return self.autoencoder.encode(
-            self.perturbation.apply(clean, batch["seed"].tolist())
-        ).mean.float()
+        seeds = batch["seed"].tolist()
+        return self.codec.encode(batch["ids"], self.perturbation, seeds).float()
 
     def after_step(self, step: int, losses: list[Loss]) -> None:
         """Average the weights; log, validate and report when it is time.
@@ -326,7 +330,13 @@ class Worker:
         partition.gather(self.engine, self.pieces, self.ema.average, weights)
         run_id = self.run.handle.run_id if self.run and self.run.handle else None
         return make_model(
-            velocity, self.autoencoder, self.manifest, self.cfg, step=step, mlflow_run=run_id
+            velocity,
+            self.autoencoder,
+            self.own_codec,
+            self.manifest,
+            self.cfg,
+            step=step,
+            mlflow_run=run_id,
         )
 
     def report(self, step: int, scores: dict[str, float], *, beside: bool, last: bool) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 from infra import storage
 from pipelines import config
+from pipelines.dataset import maskcodec
 from pipelines.dataset.latents import Manifest
 from pipelines.training import checkpoint
 from pipelines.training.config import TrainConfig
 from semflow import Palette, Perturbation, SemFlow, Velocity, load_autoencoder
+from semflow.codecs.blocks import Blocks
 from semflow.networks.base import Autoencoder
 from semflow.sampler import AUTOENCODER, Defaults
 
@@ -21,6 +23,7 @@ MODEL = "model"
 def make_model(
     velocity: Velocity,
     autoencoder: Autoencoder,
+    codec: Blocks | None,
     manifest: Manifest,
     cfg: TrainConfig,
     *,
@@ -44,7 +47,9 @@ def make_model(
         "mlflow_run": mlflow_run,
         "config": config.to_dict(cfg),
     }
-    model = SemFlow(velocity, autoencoder, manifest.palette, defaults, provenance, cfg.flow_path)
+    model = SemFlow(
+        velocity, autoencoder, manifest.palette, defaults, provenance, cfg.flow_path, codec
+    )
     return model.eval().requires_grad_(False)
 
 
@@ -65,6 +70,8 @@ def check_fit(model: str, index: dict[str, Any], manifest: Manifest) -> None:
         identity = load_autoencoder(folder).identity()
     if identity.items() - manifest.recipe["autoencoder"].items():
         raise ValueError(f"the model {model} has another autoencoder than made {manifest.uri}")
+    if index.get("mask_codec") != manifest.recipe.get("mask_codec"):
+        raise ValueError(f"the model {model} has another mask codec than made {manifest.uri}")
 
 
 def of_checkpoint(
@@ -76,5 +83,11 @@ def of_checkpoint(
     checkpoint.averaged(folder, note["workers"], velocity)
     autoencoder = load_autoencoder(manifest.recipe["autoencoder"]["source"])
     return make_model(
-        velocity, autoencoder, manifest, cfg, step=note["step"], mlflow_run=mlflow_run
+        velocity,
+        autoencoder,
+        maskcodec.of(manifest),
+        manifest,
+        cfg,
+        step=note["step"],
+        mlflow_run=mlflow_run,
     )

@@ -18,7 +18,7 @@ from pipelines.pages import pictures
 from pipelines.pages.samples import Samples
 from pipelines.training.config import TrainConfig
 from pipelines.training.model import of_checkpoint
-from semflow import ConfusionMatrix, SemFlow, Solver
+from semflow import ConfusionMatrix, SemFlow, Solver, SymmetricFlow
 
 BATCH = 16
 SHOWN = 4
@@ -113,4 +113,12 @@ def _states(model: SemFlow, x: Tensor, times: tuple[float, ...]) -> Tensor:
     for t_0, t_1 in pairwise(times):
         states.append(x := model.flow(x, t_0, t_1, LEG).x)
     latents = [model.path.arrive(state, times[-1]) for state in states]
-    return torch.stack([model.autoencoder.decode(x).cpu() for x in latents], 1)
+    # A mask codec knows the mask's end, and symmflow's half that becomes a mask; no photo's.
+    symmetric = isinstance(model.path, SymmetricFlow)
+    mask = [times[-1] == 1 if symmetric else t == 1 for t in times]
+    own = [bool(model.own_codec) and is_mask for is_mask in mask]
+    pixels = (
+        model.codec.read(x).picture if coded else model.autoencoder.decode(x)
+        for x, coded in zip(latents, own, strict=True)
+    )
+    return torch.stack([picture.cpu() for picture in pixels], 1)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semflow.codecs.base import MaskCodec
 from semflow.flow.path import PathSample, RectifiedFlow
-from semflow.masks.palette import IGNORE, TEMPERATURE, Palette
-from semflow.networks.base import Autoencoder
+from semflow.masks.palette import IGNORE, TEMPERATURE
 
 
 class Loss(NamedTuple):
@@ -59,8 +59,7 @@ class Objective:
         *,
         flow: RectifiedFlow,
         ids: Tensor,
-        palette: Palette,
-        autoencoder: Autoencoder,
+        codec: MaskCodec,
         class_weights: Tensor | None = None,
     ) -> Loss:
         """Loss of a predicted velocity ``[B, C, h, w]``.
@@ -70,8 +69,7 @@ class Objective:
             sample: the point on the path and its target.
             flow: the path.
             ids: class ids ``[B, H, W]`` of the mask, with ignored pixels.
-            palette: the anchors.
-            autoencoder: decodes the predicted mask for the anchor term.
+            codec: reads the predicted mask for the anchor term.
             class_weights: ``[K]``, from :meth:`class_weights`; None weighs pixels alike.
         """
         predicted = predicted.float()
@@ -85,7 +83,7 @@ class Objective:
         if not self.anchor_weight:
             return Loss(velocity, velocity, velocity.new_zeros(()))
         _, x_1 = flow.end_points(sample.x_t.float(), sample.t, predicted)
-        logits = palette.logits(autoencoder.decode(x_1), self.anchor_temperature)
+        logits = codec.logits(x_1, self.anchor_temperature)
         entropy = F.cross_entropy(logits, ids.long(), ignore_index=IGNORE, reduction="none")
         anchor = (entropy if weights is None else entropy * weights).mean()
         return Loss(velocity + self.anchor_weight * anchor, velocity, anchor)

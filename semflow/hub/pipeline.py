@@ -28,6 +28,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from semflow.codecs.blocks import Blocks
 from semflow.flow.path import FlowName
 from semflow.flow.solvers import Solver, SolverName
 from semflow.flow.symmflow import FLOWS
@@ -57,6 +58,9 @@ class SemFlowPipeline(DiffusionPipeline):
 
     # Decoding needs the room that the UNet had.
     model_cpu_offload_seq = "unet->autoencoder"  # type: ignore[assignment]
+    _optional_components = ["mask_codec"]  # noqa: RUF012 (diffusers declares it so)
+    # Small and asked for at both ends: it stays where it computes.
+    _exclude_from_cpu_offload = ["mask_codec"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class SemFlowPipeline(DiffusionPipeline):
         null_prompt: Tensor | None = None,
         flow: FlowName = "semflow",
         preconditioning: Preconditioning | dict[str, Any] | None = None,
+        mask_codec: Blocks | None = None,
     ) -> None:
         """Put the parts together; :meth:`from_pretrained` and :meth:`of` are the usual ways.
 
@@ -80,6 +85,7 @@ class SemFlowPipeline(DiffusionPipeline):
             null_prompt: ``[1, L, D]``, for a conditional UNet.
             flow: what the velocity was trained on.
             preconditioning: what of the velocity goes around the network, or its JSON.
+            mask_codec: of a model whose masks have one; None is anchors through the autoencoder.
 
         Raises:
             ValueError: when the parts do not fit (see :class:`~semflow.sampler.SemFlow`).
@@ -87,7 +93,7 @@ class SemFlowPipeline(DiffusionPipeline):
         super().__init__()
         if palette is None or defaults is None:  # optional only in diffusers' eyes: not a network
             raise ValueError("a SemFlowPipeline needs a palette and defaults")
-        self.register_modules(unet=unet, autoencoder=autoencoder)
+        self.register_modules(unet=unet, autoencoder=autoencoder, mask_codec=mask_codec)
         if isinstance(preconditioning, dict):
             preconditioning = Preconditioning.from_json(preconditioning)
         self.semflow = SemFlow(
@@ -97,6 +103,7 @@ class SemFlowPipeline(DiffusionPipeline):
             defaults if isinstance(defaults, Defaults) else Defaults.from_json(defaults),
             provenance,
             FLOWS[flow](),
+            mask_codec,
         )
         self.register_to_config(
             palette=self.semflow.palette.to_json(),
@@ -107,7 +114,7 @@ class SemFlowPipeline(DiffusionPipeline):
         )
         if isinstance(autoencoder, Autoencoder):  # ours are small and have no hooks: they stay
             self.model_cpu_offload_seq = "unet"
-            self._exclude_from_cpu_offload = ["autoencoder"]
+            self._exclude_from_cpu_offload = ["autoencoder", "mask_codec"]
 
     def __setattr__(self, name: str, value: Any) -> None:
         """A network that is exchanged, say for a compiled one, is exchanged in the model too."""
@@ -130,6 +137,7 @@ class SemFlowPipeline(DiffusionPipeline):
             model.velocity.exact_prompt,
             model.path.name,
             model.velocity.preconditioning,
+            model.own_codec,
         )
 
     @classmethod

@@ -44,6 +44,10 @@ class Palette:
     names: tuple[str, ...]
     ignore_colour: Colour = (255, 255, 255)
     """What ignored pixels are painted in; the released code paints them white."""
+    style: int | None = None
+    """Channels that a perturbation is in, where masks have a codec of their own
+    (:mod:`semflow.codecs.blocks`) and these colours are for people alone; None where they are the
+    code."""
 
     def __post_init__(self) -> None:
         if len(self.colours) != len(self.names):
@@ -79,10 +83,15 @@ class Palette:
     def perturbation_bound(self) -> tuple[float, int, int]:
         """The amplitude per channel from which on a label can change, and the two classes.
 
+        With a codec of its own a mask is read from none of the channels that are perturbed: no
+        amplitude is too large, or, where there are no such channels, every one is.
+
         A change ``d`` with ``|d_i| <= a`` takes a pixel from anchor p over the border to q when
         ``d.(q - p) >= |q - p|^2 / 2``; the worst ``d`` gives ``a = |q - p|_2^2 / (2 |q - p|_1)``.
         On the paper's grid of step s this is its bound s/2.
         """
+        if self.style is not None:
+            return (float("inf") if self.style else 0.0), 0, 1
         difference = self._differences
         bound = difference.square().sum(-1) / (2 * difference.abs().sum(-1))
         bound.fill_diagonal_(float("inf"))  # 0/0 on the diagonal
@@ -147,7 +156,8 @@ class Palette:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        return data if self.style is not None else {k: v for k, v in data.items() if k != "style"}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Palette:
@@ -155,6 +165,7 @@ class Palette:
             colours=tuple(tuple(c) for c in data["colours"]),
             names=tuple(data["names"]),
             ignore_colour=tuple(data["ignore_colour"]),
+            style=data.get("style"),
         )
 
 

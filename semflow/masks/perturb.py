@@ -24,7 +24,8 @@ class Perturbation:
     """'uniform' in (-amplitude, amplitude) as in the paper, or 'gaussian' truncated there."""
     amplitude: float = 0.05
     """Largest change of a channel, on pixels in [-1, 1] (the released code's 0.05 is 6.4 of 255).
-    It must stay below half the anchor distance, or a label could change. 0 is none."""
+    It must stay below half the anchor distance, or a label could change; a mask codec of its own
+    has channels for it that no label is read from. 0 is none."""
     exponent: float = 0.0
     """Spectral exponent: a component of frequency f has amplitude f^-exponent. 0 is white as in the
     paper; 1 that of photos, 2 smoother. A pixel's own distribution is that of ``kind`` always. What
@@ -47,7 +48,13 @@ class Perturbation:
             ValueError: with the amplitude, the bound and the two classes that are closest.
         """
         bound, one, other = palette.perturbation_bound()
-        if self.amplitude >= bound:
+        if palette.style == 0:
+            if self.amplitude:
+                raise ValueError(
+                    "this mask codec has no channel for a perturbation, since the autoencoder has "
+                    "too few: give an amplitude of 0 (--perturbation.amplitude 0)"
+                )
+        elif self.amplitude >= bound:
             raise ValueError(
                 f"a perturbation amplitude of {self.amplitude:g} could turn class {one} "
                 f"({palette.names[one]}) into class {other} ({palette.names[other]}): with this "

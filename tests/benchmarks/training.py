@@ -35,11 +35,13 @@ import psutil
 import torch
 import tyro
 
+from pipelines.dataset import maskcodec
 from pipelines.dataset.latents import read_manifest
 from pipelines.presets import TRAIN
 from pipelines.training.config import TrainConfig
 from pipelines.training.feed import Feed, Order
 from semflow import EMA, Perturbation, load_autoencoder, make_velocity
+from semflow.codecs.anchors import Anchors
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"step (\d+)/.*?([\d.]+) images/s +waited for data ([\d.]+)%")
@@ -70,7 +72,8 @@ def bare(cfg: TrainConfig, threads: int | None) -> Iterator[float]:
     feed = Feed(manifest, "train", order, range(cfg.batch_size), cfg.online_masks)
     rows = list(feed.batches(0, cfg.steps))
     autoencoder = load_autoencoder(manifest.recipe["autoencoder"]["source"])
-    perturbation, palette = Perturbation(**manifest.recipe["perturbation"]), manifest.palette
+    codec = maskcodec.of(manifest) or Anchors(manifest.palette, autoencoder)
+    perturbation = Perturbation(**manifest.recipe["perturbation"])
     frequency = torch.tensor(split.class_pixels, dtype=torch.float64)
     weights = cfg.objective.class_weights(frequency).float()
     velocity = make_velocity(cfg.velocity, autoencoder.channels)
@@ -82,14 +85,13 @@ def bare(cfg: TrainConfig, threads: int | None) -> Iterator[float]:
     for number, columns in enumerate(rows, 1):
         batch = {name: torch.from_numpy(values) for name, values in columns.items()}
         if cfg.online_masks:
-            pictures = perturbation.apply(palette.encode(batch["ids"]), batch["seed"].tolist())
-            x_1 = autoencoder.encode(pictures).mean.float()
+            x_1 = codec.encode(batch["ids"], perturbation, batch["seed"].tolist()).float()
         else:
             x_1 = batch["x_1"].float()
         sample = cfg.path.sample(batch["x_0"].float(), x_1, cfg.path.times(batch["uniform"]))
         loss = cfg.objective(
             velocity(sample.x_t, sample.t), sample, flow=cfg.path, ids=batch["ids"],
-            palette=palette, autoencoder=autoencoder, class_weights=weights,
+            codec=codec, class_weights=weights,
         )  # fmt: skip
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, cfg.clip)

@@ -124,7 +124,7 @@ def test_a_training_steps_loss_and_gradient_are_the_released_codes(model):
     sample = flow.sample(x_0, x_1, flow.times(t))
     loss = Objective()(
         model.velocity(sample.x_t, sample.t), sample, flow=flow, ids=ids,
-        palette=model.palette, autoencoder=model.autoencoder,
+        codec=model.codec,
     )  # fmt: skip
     torch.testing.assert_close(loss.total, expected, **CLOSE)
     ours = torch.autograd.grad(loss.total, list(unet.parameters()))

@@ -19,6 +19,7 @@ from semflow import (
     make_palette,
     make_velocity,
 )
+from semflow.codecs.anchors import Anchors
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])
@@ -125,7 +126,7 @@ def flow_sample(classes=5, seed=0):
     ids = torch.randint(0, classes, (3, 8, 8))
     x_1 = autoencoder.encode(palette.encode(ids)).mean
     sample = flow.sample(torch.randn_like(x_1), x_1, torch.rand(3))
-    return {"flow": flow, "ids": ids, "palette": palette, "autoencoder": autoencoder}, sample
+    return {"flow": flow, "ids": ids, "codec": Anchors(palette, autoencoder)}, sample
 
 
 def test_the_default_loss_is_the_papers_mean_squared_error():
@@ -141,8 +142,9 @@ def test_the_anchor_term_is_a_cross_entropy_over_distances():
     predicted = sample.velocity + 0.3 * torch.randn_like(sample.velocity)
     loss = Objective(anchor_weight=2.0, anchor_temperature=0.5)(predicted, sample, **parts)
     x_1 = sample.x_t + (1 - sample.t)[:, None, None, None] * predicted
-    pictures = parts["autoencoder"].decode(x_1)
-    away = pictures[:, None] - parts["palette"].anchors[None, :, :, None, None]
+    codec = parts["codec"]
+    pictures = codec.autoencoder.decode(x_1)
+    away = pictures[:, None] - codec.palette.anchors[None, :, :, None, None]
     logits = -away.square().sum(2) / 0.5
     torch.testing.assert_close(loss.anchor, functional.cross_entropy(logits, parts["ids"]))
     torch.testing.assert_close(loss.total, loss.velocity + 2 * loss.anchor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +19,8 @@ STEPS = (1, 2, 3, 4, 5, 8, 12, 25)
 LEARNED_STEPS = (2, 3, 4, 5)
 TOLERANCES = (0.1, 0.03)
 """Of dopri5, relative and absolute alike."""
+UNIT = math.sqrt(3)
+"""Amplitude of uniform noise whose standard deviation is 1, as a code's is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +82,24 @@ def solvers(
     ]  # fmt: skip
 
 
+def bearable(palette: Palette) -> float:
+    """The amplitude from which on a label could change; where none could, with a mask codec's own
+    channels for it, that of noise as wide as the code is."""
+    bound, *_ = palette.perturbation_bound()
+    return min(bound, UNIT)
+
+
 def perturbations(
     palette: Palette, solver: Solver, shares: tuple[float, ...], own: Perturbation
 ) -> list[Candidate]:
-    """Ways to perturb: both kinds, at shares of what the palette bears; the paper's first.
+    """Ways to perturb: both kinds, at shares of what is bearable; the paper's first.
 
     All with the spectral exponent of the model's ``own``, and that itself.
 
     Raises:
         ValueError: for a share that is not in [0, 1): from the bound on, a label could change.
     """
-    bound, *_ = palette.perturbation_bound()
+    bound = bearable(palette)
     if not all(0 <= share < 1 for share in shares):
         raise ValueError(
             f"amplitudes are shares in [0, 1) of the bound {bound:.4f}, not {list(shares)}: from "

@@ -12,6 +12,7 @@ from pipelines.evaluation.scores import signed
 from pipelines.pages.page import embedded, template
 from pipelines.pages.plots import BLUE, GREEN, GREY, RED, plt, png
 from semflow import Palette
+from tune.solver.candidates import bearable
 from tune.solver.front import pareto
 
 TITLES = {
@@ -42,7 +43,7 @@ def render(result: dict[str, Any], palette: Palette) -> tuple[str, dict[str, byt
             for trial in sorted(found, key=lambda t: (not t["whole"], t["nfe"], -t["miou"]))
         ]
         if direction == "perturb":
-            pictures["perturb"] = draw_perturbations(whole, palette.perturbation_bound()[0])
+            pictures["perturb"] = draw_perturbations(whole, bearable(palette))
         else:
             pictures[direction] = draw_front(found, front, best, direction)
     pictures["curvature"] = draw_curvature(result["curvature"]["flow"])

@@ -54,7 +54,7 @@ class Examiner:
             sample = self.study.flow.sample(x_0, x_1, t[part])
             loss = self.study.objective(
                 model.velocity(sample.x_t, sample.t), sample, flow=self.study.flow, ids=ids,
-                palette=model.palette, autoencoder=model.autoencoder,
+                codec=model.codec,
             )  # fmt: skip
             sums += float(loss.velocity) * len(part)
         return sums / len(t)

@@ -45,8 +45,7 @@ def train(study: Study, arm: Arm, data: Data) -> dict[str, Any]:
         t = study.flow.times(torch.rand(study.batch, generator=uniform))
         sample = study.flow.sample(x_0, x_1, t)
         loss = study.objective(
-            model.velocity(sample.x_t, t), sample, flow=study.flow, ids=ids, palette=data.palette,
-            autoencoder=data.autoencoder,
+            model.velocity(sample.x_t, t), sample, flow=study.flow, ids=ids, codec=model.codec,
         )  # fmt: skip
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

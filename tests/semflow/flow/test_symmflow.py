@@ -94,9 +94,7 @@ def test_the_loss_is_the_weighted_sum_of_two_losses():
         torch.randn(4, 48, 2, 2), torch.randn(4, 48, 2, 2), torch.rand(4), range(4)
     )
     predicted = torch.randn_like(sample.x_t)
-    loss = Objective()(
-        predicted, sample, flow=FLOW, ids=torch.zeros(4, 8, 8), palette=None, autoencoder=None
-    )  # type: ignore[arg-type]
+    loss = Objective()(predicted, sample, flow=FLOW, ids=torch.zeros(4, 8, 8), codec=None)  # type: ignore[arg-type]
     image, mask = ((predicted - sample.velocity) ** 2).chunk(2, 1)
     torch.testing.assert_close(loss.total, 0.7 * image.mean() + 0.3 * mask.mean())
 

@@ -1,0 +1,1 @@
+"""How class ids become latents that a flow can end at, and are read back."""

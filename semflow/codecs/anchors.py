@@ -1,0 +1,52 @@
+"""Masks as pictures of anchor colours, through the photo's autoencoder: the paper's codec.
+
+Shapes: as in :mod:`semflow.codecs.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from semflow.codecs.base import MaskCodec, Read
+from semflow.masks.decoding import decode
+from semflow.masks.palette import TEMPERATURE, Palette
+from semflow.masks.perturb import Perturbation
+from semflow.networks.base import Autoencoder
+
+
+class Anchors(MaskCodec):
+    """SemFlow's (section 3.2): anchor colours, perturbed, through the photo's autoencoder."""
+
+    seamless = False
+
+    def __init__(self, palette: Palette, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.palette = palette
+        self._autoencoder = (autoencoder,)  # another's part: neither moved nor saved from here
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return self._autoencoder[0]
+
+    def encode(
+        self,
+        ids: Tensor,
+        perturbation: Perturbation | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        pictures = self.palette.encode(ids)
+        if perturbation and seeds is not None:
+            pictures = perturbation.apply(pictures, seeds)
+        return self.autoencoder.encode(pictures).mean
+
+    def logits(self, latents: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+        return self.palette.logits(self.autoencoder.decode(latents), temperature)
+
+    def read(self, latents: Tensor, window: int = 1) -> Read:
+        return self.read_picture(self.autoencoder.decode(latents), window)
+
+    def read_picture(self, picture: Tensor, window: int = 1) -> Read:
+        """The same from the picture ``[B, 3, H, W]`` that the autoencoder makes of latents."""
+        return Read(*decode(self.palette, picture, window), picture)
