@@ -74,6 +74,8 @@ _FLOWS = {
 
 _AROUND = ", with a part that goes around it (`preconditioning.json`)"
 
+_REFINED = ", read by a small network that also looks at the photo (`refiner/`)"
+
 _CODEC = (
     "; masks have a mask codec of their own, in `mask_codec/`, and the colours below are for\n"
     "  people"
@@ -102,7 +104,8 @@ def model_card(index: dict[str, Any]) -> str:
         autoencoder=f"`{_class_name(index, 'autoencoder')}`",
         codec=_CODEC if "mask_codec" in index else "",
         unit="of a code's channel" if "mask_codec" in index else "pixels in [-1, 1]",
-        segment=_solver(defaults["segment"]) + _reading(defaults.get("window", 1)),
+        segment=_solver(defaults["segment"])
+        + (_REFINED if "refiner" in index else _reading(defaults.get("window", 1))),
         synthesize=_solver(defaults["synthesize"]),
         **defaults["perturbation"],
         rows="\n".join(

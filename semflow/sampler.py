@@ -19,6 +19,7 @@ from semflow.card import model_card
 from semflow.codecs.anchors import Anchors
 from semflow.codecs.base import MaskCodec
 from semflow.codecs.blocks import Blocks
+from semflow.codecs.refiner import Refiner
 from semflow.flow.path import RectifiedFlow
 from semflow.flow.solvers import Solution, Solver, integrate
 from semflow.flow.symmflow import FLOWS
@@ -35,7 +36,7 @@ FORMAT = 1
 MOST_SIDE = 2**15
 """Pixels: more than any photo has, and few enough for memory."""
 INDEX, AUTOENCODER, CARD = "model_index.json", "autoencoder", "README.md"
-MASK_CODEC = "mask_codec"
+MASK_CODEC, REFINER = "mask_codec", "refiner"
 
 
 class Segmentation(NamedTuple):
@@ -68,7 +69,8 @@ class Defaults:
     versions do not say: their ``ignore_ids`` are values without the ids that they belong to."""
     window: int = 1
     """Pixels a side over which class probabilities are averaged when a picture is read as a mask
-    (:mod:`semflow.masks.decoding`); 1 takes the nearest anchor, as the paper does."""
+    (:mod:`semflow.masks.decoding`); 1 takes the nearest anchor, as the paper does. A model with a
+    refiner has no need of it."""
 
     def __post_init__(self) -> None:
         check_window(self.window)
@@ -106,6 +108,7 @@ class SemFlow(nn.Module):
         provenance: dict[str, Any] | None = None,
         path: RectifiedFlow | None = None,
         codec: Blocks | None = None,
+        refiner: Refiner | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -117,6 +120,7 @@ class SemFlow(nn.Module):
             provenance: where it comes from, JSON: dataset fingerprint, steps, run.
             path: what the field was trained on; None is SemFlow's, straight from image to mask.
             codec: of the masks; None is the paper's, anchors through the autoencoder.
+            refiner: of what is read of the masks; None takes the defaults' window.
 
         Raises:
             ValueError: when the perturbation could change a label with this palette, the size does
@@ -133,7 +137,9 @@ class SemFlow(nn.Module):
         self.velocity, self.autoencoder, self.palette = velocity, autoencoder, palette
         self.defaults, self.provenance = defaults, provenance or {}
         self.path = path or RectifiedFlow()
-        self.own_codec = codec
+        self.own_codec, self.refiner = codec, refiner
+        if refiner and refiner.classes != len(palette):
+            raise ValueError(f"a refiner for {refiner.classes} classes, not {len(palette)}")
         check_codec(codec, palette, autoencoder)
 
     @property
@@ -173,7 +179,9 @@ class SemFlow(nn.Module):
         """Segment image latents ``[B, C, h, w]``."""
         start = self.path.depart(x_0.to(self.device), 0.0)
         solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
-        found = self.codec.read(self.path.arrive(solution.x, 1.0), self.defaults.window)
+        x_1 = self.path.arrive(solution.x, 1.0)
+        photos = self.autoencoder.decode(x_0.to(self.device)) if self.refiner else None
+        found = self.codec.read(x_1, self.defaults.window, self.refiner, photos)
         return Segmentation(*found, solution.nfe)
 
     @torch.inference_mode()
@@ -227,7 +235,7 @@ class SemFlow(nn.Module):
         """The same model with other defaults (fields of :class:`Defaults`)."""
         return SemFlow(
             self.velocity, self.autoencoder, self.palette, replace(self.defaults, **changes),
-            self.provenance, self.path, self.own_codec,
+            self.provenance, self.path, self.own_codec, self.refiner,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
@@ -239,12 +247,14 @@ class SemFlow(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INDEX).unlink(missing_ok=True)  # until it is whole again, it is no model
         self.velocity.save(folder)
-        for part in (AUTOENCODER, MASK_CODEC):
+        for part in (AUTOENCODER, MASK_CODEC, REFINER):
             for file in folder.glob(f"{part}/*.*"):  # another kind's would be taken for it
                 file.unlink()
         self.autoencoder.save(folder / AUTOENCODER)
         if self.own_codec:
             self.own_codec.save(folder / MASK_CODEC)
+        if self.refiner:
+            self.refiner.save(folder / REFINER)
         index = self.index() | {"weights": trusted.digests(folder)}
         (folder / CARD).write_text(model_card(index))
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")  # last: it makes it whole
@@ -263,6 +273,7 @@ class SemFlow(nn.Module):
             "unet": ["diffusers", type(getattr(unet, "_orig_mod", unet)).__name__],
             "autoencoder": [library, autoencoder],
             **({"mask_codec": self.own_codec.identity()} if self.own_codec else {}),
+            **({"refiner": self.refiner.identity()} if self.refiner else {}),
             "preconditioned": self.velocity.preconditioning is not None,
             "defaults": self.defaults.to_json(),
             "palette": self.palette.to_json(),
@@ -298,9 +309,11 @@ class SemFlow(nn.Module):
                 "changed by hand or damaged; copy the model's folder again"
             ) from error
         codec = Blocks.load(Path(folder) / MASK_CODEC, palette) if "mask_codec" in index else None
+        classes = len(palette)
+        refiner = Refiner.load(Path(folder) / REFINER, classes) if "refiner" in index else None
         model = cls(
             Velocity.load(folder), load_autoencoder(Path(folder) / AUTOENCODER), palette, defaults,
-            provenance, path_, codec,
+            provenance, path_, codec, refiner,
         )  # fmt: skip
         return model.eval().requires_grad_(False)
 

@@ -149,6 +149,8 @@ def segment_tiled(
     pixels = latents.times(factor)
     photo = continued(photo, pixels.down.length, pixels.across.length)
 
+    seen = photo[None].to(model.device) / 127.5 - 1 if model.refiner else None
+
     def encode(numbers: range) -> Tensor:
         tiles = pixels.cut(photo, numbers).to(model.device)
         return encoder.encode(tiles.float() / 127.5 - 1).mean
@@ -162,12 +164,15 @@ def segment_tiled(
     def read(x_1: Tensor) -> Read:
         codec, window = model.codec, defaults.window
         if not isinstance(codec, Anchors):
-            found = codec.read(x_1[None], window)
+            found = codec.read(x_1[None], window, model.refiner, seen)
             return Read(*(part[..., :height, :width] for part in found))
         picture = pixels.blend(
             lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size
         )
-        return codec.read_picture(picture[None, :, :height, :width], window)
+        return codec.read_picture(
+            picture[None, :, :height, :width], window, model.refiner,
+            None if seen is None else seen[..., :height, :width],
+        )  # fmt: skip
 
     start = model.path.depart(latents.blend(encode, batch_size)[None], 0.0)
     end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)

@@ -126,6 +126,10 @@ class TrainConfig:
     window: int = 1
     """Pixels a side over which the finished model averages class probabilities when it reads masks
     (semflow/masks/decoding.py); 1 takes the nearest anchor, as the paper does."""
+    refine_steps: int = 0
+    """Steps at the end in which a small network learns to read masks better on the finished flow,
+    looking at the photo as well (docs/reference/masks.md). What is synthesized does not change. 0
+    is none, as in the paper."""
     synthesize: Solver = field(default_factory=Solver)
     """Solver for images, as above."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -136,6 +140,8 @@ class TrainConfig:
                      "checkpoint_every", "keep_checkpoints", "shuffle_groups"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is at least 1")
+        if self.refine_steps < 0:
+            raise ValueError("--refine-steps is at least 0")
         if self.batch_size < self.workers:
             raise ValueError(f"{self.workers} workers have no share in {self.batch_size} rows")
         if not 1 <= (self.min_workers or 1) <= self.workers:

@@ -30,7 +30,7 @@ from pipelines import config
 from pipelines.config import UserError
 from pipelines.dataset import maskcodec
 from pipelines.dataset.latents import read_manifest
-from pipelines.training import checkpoint, partition, validate
+from pipelines.training import checkpoint, partition, refine, validate
 from pipelines.training.config import TrainConfig
 from pipelines.training.engine import start_engine
 from pipelines.training.feed import STEP, Feed, Order, fed_order
@@ -58,9 +58,9 @@ def train_loop(payload: dict[str, Any]) -> None:
             for step, batches in worker.steps():
                 losses = [worker.micro_step(batch, weight) for batch, weight in batches]
                 worker.after_step(step, losses)
+            worker.finish()
         except Ended:  # not for Ray Train to try again; the driver finds out why
             return
-        worker.finish()
 
 
 class Startup:
@@ -369,10 +369,16 @@ class Worker:
         self.stored = step
 
     def finish(self) -> None:
-        """Save the finished model."""
+        """Save the finished model, with its refiner if there is to be one."""
         model = self.model(self.step)
         if not self.run:
             return
+        if self.cfg.refine_steps:
+            model = refine.refined(model, self.cfg, self.manifest, self.class_weights, self.run)
+            scores, _ = validate.validate(model, self.manifest, self.cfg)
+            self.run.metrics({f"refined_{name}": value for name, value in scores.items()})
+            say(f"refined  validation mIoU {scores['val_miou']:.4f}  accuracy "
+                f"{scores['val_accuracy']:.4f}")  # fmt: skip
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             model.save(folder)
             storage.upload_folder(folder, storage.join(self.cfg.output, MODEL), last=INDEX)

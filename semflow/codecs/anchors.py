@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from semflow.codecs.base import MaskCodec, Read
+from semflow.codecs.reading import Reader, joined, strips
+from semflow.codecs.refiner import Refiner
 from semflow.masks.decoding import decode
 from semflow.masks.palette import TEMPERATURE, Palette
 from semflow.masks.perturb import Perturbation
@@ -44,9 +46,23 @@ class Anchors(MaskCodec):
     def logits(self, latents: Tensor, temperature: float = TEMPERATURE) -> Tensor:
         return self.palette.logits(self.autoencoder.decode(latents), temperature)
 
-    def read(self, latents: Tensor, window: int = 1) -> Read:
-        return self.read_picture(self.autoencoder.decode(latents), window)
+    def read(
+        self, latents: Tensor, window: int = 1, refiner: Refiner | None = None,
+        photos: Tensor | None = None,
+    ) -> Read:  # fmt: skip
+        return self.read_picture(self.autoencoder.decode(latents), window, refiner, photos)
 
-    def read_picture(self, picture: Tensor, window: int = 1) -> Read:
+    def read_picture(
+        self, picture: Tensor, window: int = 1, refiner: Refiner | None = None,
+        photos: Tensor | None = None,
+    ) -> Read:  # fmt: skip
         """The same from the picture ``[B, 3, H, W]`` that the autoencoder makes of latents."""
-        return Read(*decode(self.palette, picture, window), picture)
+        if refiner is None:
+            return Read(*decode(self.palette, picture, window), picture)
+        reader, (rows, _, height, width) = Reader(window, refiner, photos), picture.shape
+        parts = []
+        for strip in strips(height, rows * width, len(self.palette), reader.halo):
+            some = picture[:, :, strip.wider]
+            read = *reader(self.palette.logits(some.float(), TEMPERATURE), strip.wider), some
+            parts.append(Read(*(part[..., strip.inner, :] for part in read)))
+        return joined(parts)

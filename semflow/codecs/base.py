@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from semflow.codecs.refiner import Refiner
 from semflow.masks.palette import TEMPERATURE
 from semflow.masks.perturb import Perturbation
 
@@ -57,8 +58,16 @@ class MaskCodec(nn.Module, ABC):
         """
 
     @abstractmethod
-    def read(self, latents: Tensor, window: int = 1) -> Read:
-        """Class ids, from the probabilities in a window of pixels; 1 is each pixel by itself.
+    def read(
+        self, latents: Tensor, window: int = 1, refiner: Refiner | None = None,
+        photos: Tensor | None = None,
+    ) -> Read:  # fmt: skip
+        """Class ids.
+
+        Args:
+            latents: ``[B, C, h, w]``, of masks or near them.
+            window: pixels a side over which probabilities are averaged; 1 is each pixel by itself.
+            refiner: in the window's place, with the ``photos`` ``[B, 3, H, W]`` in [-1, 1].
 
         Raises:
             ValueError: for a window without a middle.

@@ -15,31 +15,27 @@ between them, S style channels, E dimensions of a class's direction.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from semflow.codecs.base import MaskCodec, Read
-from semflow.masks.decoding import PIXELS, check_window
+from semflow.codecs.reading import Reader, joined, strips
+from semflow.codecs.refiner import Refiner
 from semflow.masks.palette import IGNORE, TEMPERATURE, Palette
 from semflow.masks.perturb import Perturbation
-from semflow.networks import trusted
+from semflow.networks import small, trusted
 from semflow.networks.base import weights_hash
 
-WEIGHTS = "weights.safetensors"
 HALO = 1
 """Latents around one that decoding it looks at."""
 STYLED = 12
 """Of so many channels one is for style."""
-MOST_CLASSES = IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,46 +141,33 @@ class Blocks(MaskCodec):
         pixels = F.pixel_shuffle(blocks, self.shape.factor)
         return torch.einsum("behw,ke->bkhw", pixels, self.readers).float()
 
-    def read(self, latents: Tensor, window: int = 1) -> Read:
-        check_window(window)
-        parts = [
-            self._read(latents[:, :, wider], window, inner)
-            for wider, inner in self._strips(latents, window)
-        ]
-        ids, margin, picture = (torch.cat(part, -2) for part in zip(*parts, strict=True))
-        return Read(ids, margin, picture)
+    def read(
+        self, latents: Tensor, window: int = 1, refiner: Refiner | None = None,
+        photos: Tensor | None = None,
+    ) -> Read:  # fmt: skip
+        reader, factor = Reader(window, refiner, photos), self.shape.factor
+        rows, height, width = len(latents), *latents.shape[2:]
+        halo = HALO + -(-reader.halo // factor)
+        parts = []
+        for strip in strips(height, rows * width * factor**2, self.shape.classes, halo):
+            first, inner = strip.wider.start * factor, strip.inner
+            logits = self.logits(latents[:, :, strip.wider])
+            read = *reader(logits, slice(first, first + logits.shape[2])), self._picture(logits)
+            counts = slice(inner.start * factor, inner.stop * factor)
+            parts.append(Read(*(part[..., counts, :] for part in read)))
+        return joined(parts)
 
-    def _read(self, latents: Tensor, window: int, inner: slice) -> Read:
-        posterior = self.logits(latents).softmax(1)
-        anchors = self.palette.anchors.to(posterior)
-        picture = torch.einsum("bkhw,kc->bchw", posterior, anchors)
-        if window > 1:
-            posterior = F.avg_pool2d(posterior, window, 1, window // 2, count_include_pad=False)
-        most, best = posterior.topk(2, 1)
-        found = best[:, 0], most[:, 0] - most[:, 1], picture
-        return Read(*(part[..., inner, :] for part in found))
-
-    def _strips(self, latents: Tensor, window: int) -> Iterator[tuple[slice, slice]]:
-        """Latent rows to read at once, and which pixel rows of what they give count."""
-        factor, (rows, height, width) = self.shape.factor, (len(latents), *latents.shape[2:])
-        halo = HALO + -(-(window // 2) // factor)
-        most = PIXELS * TOGETHER // (max(self.shape.classes, TOGETHER) * rows)
-        step = max(1, most // (width * factor**2))
-        for top in range(0, height, step):
-            first, bottom = max(0, top - halo), min(height, top + step)
-            inner = slice((top - first) * factor, (bottom - first) * factor)
-            yield slice(first, min(height, bottom + halo)), inner
+    def _picture(self, logits: Tensor) -> Tensor:
+        anchors = self.palette.anchors.to(logits)
+        return torch.einsum("bkhw,kc->bchw", logits.softmax(1), anchors)
 
     def identity(self) -> dict[str, Any]:
         """Its sizes and a hash of the weights: alike for two that encode alike."""
         return {"_class_name": "Blocks", **asdict(self.shape), "weights": weights_hash(self)}
 
     def save(self, folder: str | Path) -> None:
-        """Write ``config.json`` and the weights, as :func:`load` reads them."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()},
-                  Path(folder) / WEIGHTS)  # fmt: skip
-        (Path(folder) / "config.json").write_text(json.dumps(self.identity(), indent=2) + "\n")
+        """Write it as :meth:`load` reads it."""
+        small.save(folder, self, self.identity())
 
     @classmethod
     def load(cls, folder: str | Path, palette: Palette) -> Blocks:
@@ -193,26 +176,12 @@ class Blocks(MaskCodec):
         Raises:
             ValueError: when it is none, is damaged, or is for other classes.
         """
-        where = Path(folder) / "config.json"
-        config = trusted.read_json(where)
-        if config.get("_class_name") != "Blocks":
-            raise ValueError(f"{where} names {config.get('_class_name')!r}, which is no mask codec")
-        names = Shape.__dataclass_fields__
-        try:
-            shape = Shape(**{name: config[name] for name in names})
-            with torch.device("meta"):
-                asked = sum(v.numel() for v in cls(shape, palette).state_dict().values())
-            if asked != trusted.values_in([Path(folder) / WEIGHTS]):
-                raise ValueError("the weights are of other sizes than config.json says")
-            codec = cls(shape, palette)
-            codec.load_state_dict(load_file(Path(folder) / WEIGHTS))
-        except (KeyError, TypeError, RuntimeError, OSError, SafetensorError, ValueError) as error:
-            raise ValueError(f"{folder} holds no mask codec that can be loaded: {error}") from error
-        return codec.eval().requires_grad_(False)
 
+        def build(config: dict[str, Any]) -> Blocks:
+            shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
+            return cls(shape, palette)
 
-TOGETHER = 16
-"""Classes that :data:`PIXELS` reckons with."""
+        return small.load(folder, "Blocks", "mask codec", build)
 
 
 def _beside(into: int, out_of: int, width: int, first: int) -> nn.Sequential | None:

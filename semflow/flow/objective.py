@@ -84,9 +84,21 @@ class Objective:
             return Loss(velocity, velocity, velocity.new_zeros(()))
         _, x_1 = flow.end_points(sample.x_t.float(), sample.t, predicted)
         logits = codec.logits(x_1, self.anchor_temperature)
-        entropy = F.cross_entropy(logits, ids.long(), ignore_index=IGNORE, reduction="none")
-        anchor = (entropy if weights is None else entropy * weights).mean()
+        anchor = cross_entropy(logits, ids, class_weights)
         return Loss(velocity + self.anchor_weight * anchor, velocity, anchor)
+
+
+def cross_entropy(logits: Tensor, ids: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The mean over pixels of the cross-entropy, each with its class's weight; 0 where ignored.
+
+    Args:
+        logits: ``[B, K, H, W]``.
+        ids: class ids ``[B, H, W]``, with ignored pixels.
+        class_weights: ``[K]``, from :meth:`Objective.class_weights`; None weighs pixels alike.
+    """
+    entropy = F.cross_entropy(logits, ids.long(), ignore_index=IGNORE, reduction="none")
+    weights = None if class_weights is None else _pixel_weights(ids, class_weights)
+    return (entropy if weights is None else entropy * weights).mean()
 
 
 def _pixel_weights(ids: Tensor, class_weights: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from semflow.codecs.blocks import Blocks
+from semflow.codecs.refiner import Refiner
 from semflow.flow.path import FlowName
 from semflow.flow.solvers import Solver, SolverName
 from semflow.flow.symmflow import FLOWS
@@ -58,9 +59,9 @@ class SemFlowPipeline(DiffusionPipeline):
 
     # Decoding needs the room that the UNet had.
     model_cpu_offload_seq = "unet->autoencoder"  # type: ignore[assignment]
-    _optional_components = ["mask_codec"]  # noqa: RUF012 (diffusers declares it so)
+    _optional_components = ["mask_codec", "refiner"]  # noqa: RUF012 (diffusers declares it so)
     # Small and asked for at both ends: it stays where it computes.
-    _exclude_from_cpu_offload = ["mask_codec"]  # noqa: RUF012
+    _exclude_from_cpu_offload = ["mask_codec", "refiner"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class SemFlowPipeline(DiffusionPipeline):
         flow: FlowName = "semflow",
         preconditioning: Preconditioning | dict[str, Any] | None = None,
         mask_codec: Blocks | None = None,
+        refiner: Refiner | None = None,
     ) -> None:
         """Put the parts together; :meth:`from_pretrained` and :meth:`of` are the usual ways.
 
@@ -86,6 +88,7 @@ class SemFlowPipeline(DiffusionPipeline):
             flow: what the velocity was trained on.
             preconditioning: what of the velocity goes around the network, or its JSON.
             mask_codec: of a model whose masks have one; None is anchors through the autoencoder.
+            refiner: of what is read of the masks, if the model has one.
 
         Raises:
             ValueError: when the parts do not fit (see :class:`~semflow.sampler.SemFlow`).
@@ -93,7 +96,9 @@ class SemFlowPipeline(DiffusionPipeline):
         super().__init__()
         if palette is None or defaults is None:  # optional only in diffusers' eyes: not a network
             raise ValueError("a SemFlowPipeline needs a palette and defaults")
-        self.register_modules(unet=unet, autoencoder=autoencoder, mask_codec=mask_codec)
+        self.register_modules(
+            unet=unet, autoencoder=autoencoder, mask_codec=mask_codec, refiner=refiner
+        )
         if isinstance(preconditioning, dict):
             preconditioning = Preconditioning.from_json(preconditioning)
         self.semflow = SemFlow(
@@ -104,6 +109,7 @@ class SemFlowPipeline(DiffusionPipeline):
             provenance,
             FLOWS[flow](),
             mask_codec,
+            refiner,
         )
         self.register_to_config(
             palette=self.semflow.palette.to_json(),
@@ -114,7 +120,7 @@ class SemFlowPipeline(DiffusionPipeline):
         )
         if isinstance(autoencoder, Autoencoder):  # ours are small and have no hooks: they stay
             self.model_cpu_offload_seq = "unet"
-            self._exclude_from_cpu_offload = ["autoencoder", "mask_codec"]
+            self._exclude_from_cpu_offload = ["autoencoder", "mask_codec", "refiner"]
 
     def __setattr__(self, name: str, value: Any) -> None:
         """A network that is exchanged, say for a compiled one, is exchanged in the model too."""
@@ -138,6 +144,7 @@ class SemFlowPipeline(DiffusionPipeline):
             model.path.name,
             model.velocity.preconditioning,
             model.own_codec,
+            model.refiner,
         )
 
     @classmethod

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from infra import storage, tracking
+from pipelines.config import from_dict
 from pipelines.dataset import maskcodec
 from pipelines.dataset.latents import read_manifest
 from pipelines.dataset.verify import VerifyConfig, verify
@@ -25,7 +28,9 @@ from pipelines.straightening.couplings import make_couplings
 from pipelines.synthesis.config import SynthesizeConfig
 from pipelines.synthesize import synthesize
 from pipelines.train import train
+from pipelines.training import watch
 from pipelines.training.config import TrainConfig
+from pipelines.training.refine import STATE, refined
 from semflow import Objective, Perturbation, SemFlow, Solver
 from semflow.sampler import MASK_CODEC
 from tests.integration.conftest import encode_config
@@ -59,9 +64,18 @@ def trained(coded, tmp_path_factory):
         data=coded[0].output, output=str(output), velocity="tiny", steps=3, batch_size=4, workers=2,
         threads=1, log_every=1, validate_rows=4, shuffle_groups=2, online_masks=True, window=3,
         objective=Objective(anchor_weight=1.0, class_balance=0.5), segment=Solver(steps=1),
-        synthesize=Solver(steps=1), register_as=None,
+        synthesize=Solver(steps=1), register_as=None, refine_steps=4,
     ))  # fmt: skip
     return output / "model"
+
+
+@pytest.fixture
+def one_thread():
+    """As many as the training's workers had: more add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def files(folder: str | Path) -> dict[str, bytes]:
@@ -93,6 +107,7 @@ def test_a_model_labels_synthesizes_and_is_judged_with_it(coded, trained, growin
     assert files(trained / MASK_CODEC) == files(f"{cfg.output}/{MASK_CODEC}")
     model = SemFlow.load(trained)
     assert model.defaults.perturbation == WILD
+    assert model.refiner is not None
     photos, actors = growing / "images/val", ModelOptions(batch_size=3)
     options = {"model": str(trained), "actors": actors}
     label(LabelConfig(images=str(photos), output=str(tmp_path / "labels"), **options))
@@ -108,6 +123,32 @@ def test_a_model_labels_synthesizes_and_is_judged_with_it(coded, trained, growin
     assert synthesize(made)["rows"] == 8
     report = evaluate(EvaluateConfig(data=cfg.output, output=str(tmp_path / "report"), **options))
     assert report["segmentation"]["miou"] > 0
+
+
+def test_a_refiner_that_was_stopped_ends_as_an_undisturbed_one_and_is_not_made_again(
+    coded, trained, tmp_path, one_thread
+):
+    model = SemFlow.load(trained)
+    cfg = from_dict(TrainConfig, model.provenance["config"])
+    there = model.refiner.identity()
+    output = str(tmp_path / "run")
+    cfg = replace(cfg, output=output)
+    weights = cfg.objective.class_weights(
+        torch.tensor(coded[1].split("train").class_pixels, dtype=torch.float64)
+    ).float()
+    quiet = tracking.Run(None, "train")
+    storage.write_bytes(storage.join(output, watch.STOP), b"")
+    for _ in range(3):  # at each log line, with a step done
+        with pytest.raises(watch.Ended):
+            refined(model, cfg, coded[1], weights, quiet)
+    assert refined(model, cfg, coded[1], weights, quiet).refiner.identity() == there
+    storage.remove(storage.join(output, watch.STOP))
+    before = storage.read_bytes(storage.join(output, STATE))
+    assert refined(model, cfg, coded[1], weights, quiet).refiner.identity() == there
+    assert storage.read_bytes(storage.join(output, STATE)) == before
+    model.provenance["step"] = 5  # trained on: the old one was for another flow
+    assert refined(model, cfg, coded[1], weights, quiet).refiner.identity() == there
+    assert storage.read_bytes(storage.join(output, STATE)) != before
 
 
 def test_couplings_of_such_a_model_keep_it(coded, trained, tmp_path):

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from semflow import IGNORE, Perturbation, Solver, make_palette, make_velocity
-from semflow.codecs import blocks
+from semflow import IGNORE, Perturbation, SemFlowPipeline, Solver, make_palette, make_velocity
+from semflow.codecs import reading
 from semflow.codecs.blocks import Blocks, Shape
 from semflow.codecs.fit import fit
+from semflow.codecs.refiner import Refiner
 from semflow.networks.autoencoder import SpaceToDepth
 from semflow.sampler import Defaults, SemFlow
 from semflow.tiles import segment_tiled
@@ -106,7 +107,7 @@ def test_a_plane_is_read_in_strips_as_it_is_whole(linear, monkeypatch):
     latents = linear.encode(scenes(5, count=2, seed=4)) + 0.3 * torch.randn(2, 48, 8, 12)
     for window in (1, 5):
         whole = linear.read(latents, window)
-        monkeypatch.setattr(blocks, "PIXELS", 1)
+        monkeypatch.setattr(reading, "PIXELS", 1)
         strips = linear.read(latents, window)
         monkeypatch.undo()
         assert torch.equal(strips.ids, whole.ids)
@@ -119,17 +120,23 @@ def test_ids_beyond_the_classes_are_refused(linear):
         linear.encode(torch.full((1, 8, 8), 5))
 
 
-def model_of(codec):
+def model_of(codec, refiner=None):
     torch.manual_seed(0)
     solver = Solver(steps=1)
     defaults = Defaults(height=32, width=48, segment=solver, synthesize=solver,
                         perturbation=Perturbation(amplitude=1.0), window=3)  # fmt: skip
     velocity = make_velocity("tiny", 48)
-    return SemFlow(velocity, SpaceToDepth(), codec.palette, defaults, codec=codec).eval()
+    return SemFlow(velocity, SpaceToDepth(), codec.palette, defaults, codec=codec,
+                   refiner=refiner).eval()  # fmt: skip
 
 
-def test_a_model_carries_its_code_through_its_folder_and_photos_of_any_size(linear, tmp_path):
-    model = model_of(linear)
+@pytest.mark.parametrize("refining", [False, True])
+def test_a_model_carries_its_parts_through_its_folder_and_photos_of_any_size(
+    linear, tmp_path, refining
+):
+    refiner = Refiner(5).requires_grad_(False)
+    torch.nn.init.normal_(refiner.last.weight)
+    model = model_of(linear, refiner if refining else None)
     model.save(tmp_path)
     again = SemFlow.load(tmp_path)
     photos = torch.rand(2, 3, 32, 48) * 2 - 1
@@ -138,6 +145,9 @@ def test_a_model_carries_its_code_through_its_folder_and_photos_of_any_size(line
     ids = scenes(5, count=2)
     assert torch.equal(model.synthesize(ids, [1, 2]).images, again.synthesize(ids, [1, 2]).images)
     photo = (torch.rand(3, 32, 48) * 255).byte()
+    pipe = SemFlowPipeline.of(again)
+    assert (pipe.refiner is not None) == refining
+    assert torch.equal(pipe.semflow.segment(photos).ids, model.segment(photos).ids)
     tiled, plain = segment_tiled(model, photo), model.segment(photo[None] / 127.5 - 1)
     assert torch.equal(tiled.ids, plain.ids.byte())
     large = segment_tiled(model, (torch.rand(3, 71, 50) * 255).byte())
