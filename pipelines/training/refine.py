@@ -29,7 +29,7 @@ from semflow.sampler import REFINER
 
 STATE = f"{REFINER}/state.pt"
 """Below a run's output: of an unfinished stage."""
-LR = 1e-3
+LR = 3e-3
 STORE_EVERY = 100
 """Steps."""
 
