@@ -1,7 +1,7 @@
 """The scores of masks: of the classifier's, of a flow's, and of one class everywhere.
 
 A mask is read in two ways: each pixel by itself, and by probabilities averaged over a window
-(``semflow/masks/decoding.py``). For a flow the first is the nearest anchor.
+(``semflow/masks/decoding.py``), or, by a flow with a refiner, through that.
 
 Shapes: B batch, H and W pixels, K classes.
 """
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from pipelines.dataset.latents import Manifest, Rows
 from semflow import ConfusionMatrix, SemFlow
-from semflow.masks.decoding import decode
 from tests.benchmarks.classifier.borders import foreign
 from tests.benchmarks.classifier.network import Classifier
 
@@ -71,11 +70,21 @@ def of_flow(model: SemFlow, rows: Rows) -> Scores:
     """A SemFlow model's masks, by its own solver and its own window."""
 
     def read(x_0: Tensor) -> dict[str, Tensor]:
-        found = model.segment_latents(x_0)
-        return {PIXEL: decode(model.palette, found.picture, 1).ids,
-                by(model.defaults.window): found.ids}  # fmt: skip
+        plain = model.codec.read(end_of(model, x_0)).ids
+        return {PIXEL: plain, own(model): model.segment_latents(x_0).ids}
 
     return scored(rows, len(model.palette), read)
+
+
+def end_of(model: SemFlow, x_0: Tensor) -> Tensor:
+    """The mask's latents where the model's own solver ends."""
+    start = model.path.depart(x_0.to(model.device), 0.0)
+    return model.path.arrive(model.flow(start, 0.0, 1.0, model.defaults.segment).x, 1.0)
+
+
+def own(model: SemFlow) -> str:
+    """How the model reads masks by itself."""
+    return "refiner" if model.refiner else by(model.defaults.window)
 
 
 def of_commonest(rows: Rows, manifest: Manifest) -> Scores:

@@ -19,14 +19,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from pipelines.dataset.latents import Manifest
 from pipelines.training.config import TrainConfig
 from pipelines.training.feed import STEP, Feed, Order
 from pipelines.training.optimizer import make_optimizer, make_schedule
-from semflow import EMA, IGNORE
-from semflow.flow.objective import _pixel_weights
+from semflow import EMA
+from semflow.flow.objective import cross_entropy
 from tests.benchmarks.classifier.network import Classifier
 
 OURS = ("seed", "steps", "batch_size", "lr", "schedule", "warmup_steps", "betas", "eps",
@@ -45,15 +44,6 @@ def class_weights(cfg: TrainConfig, manifest: Manifest) -> Tensor:
     """``[K]``, as the flow's objective has them."""
     frequency = torch.tensor(manifest.split("train").class_pixels, dtype=torch.float64)
     return cfg.objective.class_weights(frequency).float()
-
-
-def loss_of(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """The objective's anchor term, with logits ``[B, K, H, W]`` of the network's own.
-
-    Like there, the mean is over all pixels of ``ids`` ``[B, H, W]``, and ignored ones are 0 in it.
-    """
-    entropy = F.cross_entropy(logits, ids.long(), ignore_index=IGNORE, reduction="none")
-    return (entropy * _pixel_weights(ids, weights)).mean()
 
 
 def trained(cfg: TrainConfig, manifest: Manifest, output: Path, every: int) -> Classifier:
@@ -144,7 +134,7 @@ class Training:
             precise = cfg.precision == "fp32"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=not precise):
                 logits = self.network(x_0.float())
-            loss = loss_of(logits.float(), ids, self.weights) * len(ids) / cfg.batch_size
+            loss = cross_entropy(logits.float(), ids, self.weights) * len(ids) / cfg.batch_size
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.parameters, cfg.clip or math.inf)
