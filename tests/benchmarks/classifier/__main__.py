@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from pipelines.dataset.latents import Manifest, Rows, read_manifest
@@ -34,7 +33,7 @@ from pipelines.inference.predictors import load_model
 from pipelines.presets import TRAIN
 from pipelines.training.config import TrainConfig
 from tests.benchmarks.classifier import exam
-from tests.benchmarks.classifier.costs import costs
+from tests.benchmarks.classifier.costs import costs, costs_of_flow
 from tests.benchmarks.classifier.training import settings, trained
 
 Run = dict[str, Any]
@@ -80,16 +79,10 @@ def of_flow(folder: str, manifest: Manifest, rows: Rows) -> Run:
 
     model = load_model(folder)
     check_fit(folder, model.index(), manifest)
-    state = model.path.depart(rows.x_0[:1], 0.0)
-    config = model.provenance.get("config") or {}
     return {
-        "settings": config,
+        "settings": model.provenance.get("config") or {},
         "masks": exam.of_flow(model, rows),
-        "costs": costs(
-            model.velocity, (state, torch.zeros(1)), batch=config.get("batch_size", 0),
-            evaluations=model.segment_latents(rows.x_0[:1]).nfe,
-            steps=model.provenance.get("step") or 0,
-        ),
+        "costs": costs_of_flow(model, rows.x_0[:1], rows.ids[:1]),
     }  # fmt: skip
 
 
