@@ -3,11 +3,12 @@ r"""Evaluate a model on a split of a latent dataset: a report in JSON and as one
     python pipelines/evaluate.py --model out/run/model --data out/latents --split val \
         --output out/report
 
-Segmentation is scored against the masks (mIoU, IoU of each class, pixel accuracy). Synthesis is
-checked by segmenting each synthesized image again: its agreement with the mask it was made from;
-and by the scores of images: FID, KID, LPIPS and what needs no weights
-(docs/reference/metrics.md). The round trip goes image -> mask latents -> image. Evaluations (NFE)
-and images a second are those of this machine. Writes OUTPUT/report.json and OUTPUT/report.html.
+Segmentation is scored against the masks: mIoU, IoU of each class, pixel accuracy, borders, and how
+far its confidence can be believed. Synthesis is checked by segmenting each synthesized image again:
+its agreement with the mask it was made from; and by the scores of images: FID, KID, LPIPS and what
+needs no weights (docs/reference/metrics.md). The round trip goes image -> mask latents -> image.
+Evaluations (NFE) and images a second are those of this machine. Writes OUTPUT/report.json and
+OUTPUT/report.html.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 import ray.data
 import torch
+from numpy.typing import NDArray
 
 from infra import storage, tracking
 from pipelines import config
 from pipelines.dataset import findings
 from pipelines.dataset.latents import Manifest, read_manifest
-from pipelines.evaluation import imagemetrics, report
+from pipelines.evaluation import confidence, imagemetrics, report
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.evaluator import Evaluator, accumulate
 from pipelines.evaluation.imagemetrics import Collected, Networks, find_networks
@@ -106,14 +108,15 @@ def evaluate(cfg: EvaluateConfig, networks: Networks | None = None) -> dict[str,
             collected.take(row.pop("number"), row)
             accumulate(sums, {key: np.asarray(value) for key, value in row.items()})
         if cfg.metrics.real:
-            photos = photo_features(
+            real = photo_features(
                 cfg.metrics.real, networks, cfg.metrics, height=manifest.height,
                 width=manifest.width, actors=cfg.actors, gpus=cfg.ray.gpus_per_actor,
             )  # fmt: skip
-            for row in photos:
+            for row in real:
                 collected.take(row.pop("number"), row)
         images = imagemetrics.summarize(collected, sums, networks, cfg.metrics)
-        result = summarize(sums, list(manifest.palette.names)) | {
+        photos = torch.cat(collected.parts("photos", "review")).numpy()
+        result = summarize(sums, photos, list(manifest.palette.names)) | {
             "image_metrics": images | {"real": real_side(cfg, manifest)},
             "model": cfg.model, "data": cfg.data, "split": cfg.split,
             "codec_ceiling": manifest.codec_ceiling, "provenance": index["provenance"],
@@ -135,8 +138,8 @@ def real_side(cfg: EvaluateConfig, manifest: Manifest) -> str:
     return f"image latents of {cfg.split!r}, decoded, {size}"
 
 
-def summarize(sums: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Scores from sums over all rows."""
+def summarize(sums: dict[str, Any], photos: NDArray[Any], names: list[str]) -> dict[str, Any]:
+    """Scores from sums over all rows, and from what there is of each photo."""
     confusion = ConfusionMatrix(len(names), torch.from_numpy(sums["confusion"]))
     agreement = ConfusionMatrix(len(names), torch.from_numpy(sums["agreement"]))
     images = int(sums["images"])
@@ -146,6 +149,7 @@ def summarize(sums: dict[str, Any], names: list[str]) -> dict[str, Any]:
         "segmentation": {
             **confusion.scores(names),
             "mean_margin": float(sums["margin"]) / images,
+            **confidence.summarize(sums, photos, names),
             "nfe": float(sums["segment_nfe"]) / images,
             "images_per_s": images / float(sums["segment_seconds"]),
             "confusion": confusion.counts.tolist(),

@@ -1,4 +1,4 @@
-"""An evaluation's actor: rows of a latent dataset to sums, features and pictures."""
+"""An evaluation's actor: rows of a latent dataset to sums, features, facts and pictures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from pipelines.dataset.latents import read_row_groups
+from pipelines.evaluation import confidence
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.imagemetrics import Judge, Networks
+from pipelines.evaluation.judging import confusions
 from pipelines.inference.predictors import Predictor, clock
 from pipelines.pages import pictures
 from pipelines.synthesis.drafts import sample_seed
@@ -19,7 +21,11 @@ from semflow.sampler import Defaults
 
 
 class Evaluator(Predictor):
-    """An actor: a row group to sums, features of its images, and pictures of the first rows."""
+    """An actor: a row group to sums, features of its images, and pictures of the first rows.
+
+    What has a row an image is named ``OF:WHAT``: features are ``NETWORK:made`` and
+    ``NETWORK:real``, and ``photos:review`` is :func:`~pipelines.evaluation.confidence.photo_rows`.
+    """
 
     def __init__(self, cfg: EvaluateConfig, defaults: Defaults, networks: Networks) -> None:
         super().__init__(cfg.model, cfg.actors)
@@ -39,7 +45,7 @@ class Evaluator(Predictor):
         seeds = [sample_seed(self.cfg.seed, id_, 0) for id_ in table["id"][:count]]
         sums: dict[str, Any] = {**self.judge.no_spread()}
         shown: dict[str, Any] = {"diversity": np.zeros(0, np.uint8)}
-        features: dict[str, list[Any]] = {}
+        rows: dict[str, list[Any]] = {}
         step = self.cfg.actors.batch_size
         for start in range(0, count, step):
             part = slice(start, start + step)
@@ -47,13 +53,13 @@ class Evaluator(Predictor):
             shown.setdefault("tiles", tiles[: int(unit["pictures"])])
             accumulate(sums, scores)
             for name, value in seen.items():
-                features.setdefault(name, []).append(value)
+                rows.setdefault(name, []).append(value)
         for row in range(min(count, int(unit["diverse"]))):
             scores, tiles = self.diversity(ids[row], str(table["id"][row]))
             accumulate(sums, scores)
             if row == 0 and unit["pictures"]:
                 shown["diversity"] = tiles
-        together = {name: np.concatenate(values) for name, values in features.items()}
+        together = {name: np.concatenate(values) for name, values in rows.items()}
         found = {"number": int(unit["number"]), **sums, **shown, **together}
         return {name: [value] for name, value in found.items()}
 
@@ -61,7 +67,7 @@ class Evaluator(Predictor):
     def score(
         self, x_0: Tensor, ids: Tensor, seeds: list[int]
     ) -> tuple[dict[str, Any], np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]]]:
-        """Sums over a batch, a row of tiles ``[B, 7, H, W, 3]`` uint8 for each, and features."""
+        """Sums over a batch, a row of tiles ``[B, 7, H, W, 3]`` uint8 for each, and rows."""
         model, classes = self.model, len(self.model.palette)
         x_0 = x_0.to(self.device)
         started = clock(self.device)
@@ -75,11 +81,11 @@ class Evaluator(Predictor):
         back = model.flow(there.x, 1.0, 0.0, self.synthesize, twin)
         images = model.autoencoder.decode(x_0).clamp(-1, 1)
         returned = model.autoencoder.decode(model.path.arrive(back.x, 0.0)).clamp(-1, 1)
-        confusion, agreement = ConfusionMatrix(classes), ConfusionMatrix(classes)
-        confusion.update(segmented.ids.cpu(), ids)
+        counts = confusions(segmented.ids, ids, classes)
+        agreement = ConfusionMatrix(classes)
         agreement.update(again.ids.cpu(), ids)
         scores = {
-            "confusion": confusion.counts.numpy(),
+            "confusion": counts.sum(0),
             "agreement": agreement.counts.numpy(),
             "images": len(ids),
             "segment_seconds": segmented_at - started,
@@ -88,9 +94,11 @@ class Evaluator(Predictor):
             "synthesize_nfe": made.nfe * len(ids),
             "margin": float(segmented.margin.mean((1, 2)).sum()),
             "return_mse": float((returned - images).square().mean((1, 2, 3)).sum()),
+            **confidence.measure(segmented, ids, classes),
             **self.judge.compare(made.images, images),
         }
         seen = self.judge.look(made.images, "made")
+        seen["photos:review"] = confidence.photo_rows(segmented, counts)
         if not self.cfg.metrics.real:
             seen |= self.judge.look(images, "real")
         palette = model.palette

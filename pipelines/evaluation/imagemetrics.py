@@ -143,19 +143,19 @@ class Judge:
 
 
 class Collected:
-    """In the driver: features of parts, by the part's number, whatever order they come in."""
+    """In the driver: rows of parts, by the part's number, whatever order they come in."""
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[int, Tensor]] = defaultdict(dict)
 
     def take(self, number: int, row: Row) -> None:
-        """Take the features out of an actor's row."""
+        """Take what has a row an image, ``OF:WHAT``, out of an actor's row."""
         for key in [key for key in row if ":" in key]:
             self._parts[key][number] = torch.from_numpy(np.array(row.pop(key)))
 
-    def parts(self, network: str, side: str) -> list[Tensor]:
-        """Features ``[n, F]`` of each part, in the order of their numbers."""
-        parts = self._parts[f"{network}:{side}"]
+    def parts(self, of: str, what: str) -> list[Tensor]:
+        """Rows ``[n, F]`` of each part, in the order of their numbers: a network's, of a side."""
+        parts = self._parts[f"{of}:{what}"]
         return [parts[number] for number in sorted(parts)]
 
 

@@ -263,8 +263,11 @@ def test_the_report_says_what_the_model_does(latents, model, corpus, tmp_path, r
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["segmentation"] == result["segmentation"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "tree" in page
+    assert sum(one["share"] for one in written["segmentation"]["calibration"]["bins"]) == (
+        pytest.approx(1)
+    )
     # The score is that of the model itself, on the same rows.
     from pipelines.dataset.latents import Rows, read_manifest
     from semflow import ConfusionMatrix
