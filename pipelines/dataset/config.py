@@ -41,8 +41,9 @@ class EncodeConfig:
     """Anchors: 'grid' is the paper's, 'spread' as far apart as possible, 'sphere' on a sphere."""
     mask_codec: MaskCodecName = "anchors"
     """How masks become latents: 'anchors' are colours through the photo's autoencoder, as in the
-    paper; 'learned' is a code of their own, fitted to the corpus's masks in a minute or two, better
-    the more classes there are (docs/reference/masks.md); 'linear' is that without its networks."""
+    paper; 'learned' is a code of their own, fitted to the corpus's masks in a minute or two, which
+    gives better masks, and images that are noisy yet (docs/reference/masks.md); 'linear' is that
+    without its networks. Of these two an amplitude of 1.7 is noise as wide as the code."""
     perturbation: Perturbation = field(default_factory=Perturbation)
     """Of the mask pixels, before the autoencoder; with a code of their own, of its channels for
     that."""

@@ -6,8 +6,8 @@
 
 DIR holds images/{train,val} and masks/{train,val}, ids 0 to 10, 11 for what is not labelled.
 What it gave, and on what machine, is in README.md. This is no setting of the paper's: lossless
-latents, a code for masks of their own, a smooth perturbation, the cross-entropy of the predicted
-mask, more than half of the times at the photo's end, and a refiner.
+latents, anchors on a sphere, a smooth perturbation, the anchor loss and half of the times at the
+photo's end.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ ENCODE = EncodeConfig(
     width=128,
     views=8,
     palette="sphere",
-    mask_codec="learned",
-    perturbation=Perturbation(amplitude=1.7, exponent=2.0),
+    perturbation=Perturbation(amplitude=0.25, exponent=2.0),
 )
 
 TRAIN = TrainConfig(
     velocity="small",
-    path=RectifiedFlow(at_image=0.6, shift=4.0),
-    objective=Objective(anchor_weight=1.0, class_balance=0.5),
+    path=RectifiedFlow(at_image=0.5, shift=4.0),
+    objective=Objective(anchor_weight=0.5, class_balance=0.5),
     online_masks=True,
     steps=3000,
     batch_size=8,
@@ -41,6 +40,5 @@ TRAIN = TrainConfig(
     checkpoint_every=500,
     segment=Solver(steps=1),
     window=5,
-    refine_steps=300,
     synthesize=Solver(steps=5),
 )

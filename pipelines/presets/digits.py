@@ -18,8 +18,7 @@ ENCODE = EncodeConfig(
     height=64,
     width=64,
     palette="sphere",
-    mask_codec="learned",
-    perturbation=Perturbation(amplitude=1.7, exponent=2.0),
+    perturbation=Perturbation(amplitude=0.25, exponent=2.0),
     draws=2,
 )
 

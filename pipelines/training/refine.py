@@ -89,8 +89,9 @@ def refined(
         done += 1
         last = done == cfg.refine_steps
         if done % cfg.log_every == 0 or last:
-            run.metrics({"loss_refiner": float(loss)}, cfg.steps + done)
-            say(f"refiner {done}/{cfg.refine_steps}  loss {float(loss):.4f}")
+            value = float(loss.detach())
+            run.metrics({"loss_refiner": value}, cfg.steps + done)
+            say(f"refiner {done}/{cfg.refine_steps}  loss {value:.4f}")
             if storage.exists(storage.join(cfg.output, watch.STOP)) and not last:
                 store()
                 raise watch.Ended
