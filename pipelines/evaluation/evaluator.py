@@ -97,8 +97,10 @@ class Evaluator(Predictor):
             **confidence.measure(segmented, ids, classes),
             **self.judge.compare(made.images, images),
         }
-        seen = self.judge.look(made.images, "made")
-        seen["photos:review"] = confidence.photo_rows(segmented, counts)
+        seen: dict[str, np.ndarray[Any, Any]] = {
+            "photos:review": confidence.photo_rows(segmented, counts),
+            **self.judge.look(made.images, "made"),
+        }
         if not self.cfg.metrics.real:
             seen |= self.judge.look(images, "real")
         palette = model.palette
