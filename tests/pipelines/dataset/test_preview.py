@@ -16,6 +16,7 @@ from pipelines.dataset.config import recipe
 from pipelines.dataset.encoder import Decode, Encoder
 from pipelines.dataset.preview import PreviewConfig
 from pipelines.presets import ENCODE
+from semflow.codecs.anchors import Anchors
 from tests.pictures import CLASSES, encoded, scene, write_good, write_pair
 
 
@@ -75,10 +76,10 @@ def test_pictures_are_what_the_encode_stores_and_what_comes_back(corpus):
     shown = pictures(html)
     assert [name for name, _ in shown] == [
         "Photo", "Mask", "Mask over photo", "Another view", "Its mask over it", "Photo, decoded",
-        "Clean mask, decoded", "Its nearest anchors", "Not as in the mask",
+        "Clean mask, decoded", "Read as", "Not as in the mask",
         "Perturbed mask, decoded",
         "Photo", "Mask", "Mask over photo", "Photo, decoded",
-        "Clean mask, decoded", "Its nearest anchors", "Not as in the mask",
+        "Clean mask, decoded", "Read as", "Not as in the mask",
         "Perturbed mask, decoded",
     ]  # fmt: skip
     picture = dict(reversed(shown[:10]))
@@ -86,7 +87,7 @@ def test_pictures_are_what_the_encode_stores_and_what_comes_back(corpus):
     anchors = np.array(cfg.make_palette().colours, np.uint8)
     assert np.array_equal(picture["Photo"], image)
     assert np.array_equal(picture["Photo, decoded"], image)
-    for name in ("Mask", "Clean mask, decoded", "Its nearest anchors"):
+    for name in ("Mask", "Clean mask, decoded", "Read as"):
         assert np.array_equal(picture[name], anchors[ids])
     noise = picture["Perturbed mask, decoded"].astype(int) - anchors[ids]
     assert 4 < np.abs(noise).max() <= 7
@@ -152,18 +153,21 @@ def test_photos_that_grow_or_are_stretched_are_warned_of(corpus):
 def test_an_autoencoder_that_loses_classes_is_warned_of(corpus, monkeypatch):
     """One that confuses the last class with the first, and gives black photos."""
 
-    def load(cfg, palette):
-        encoder = Encoder(cfg, palette)
+    def load(cfg, palette, codec):
+        encoder = Encoder(cfg, palette, codec)
         anchors = encoder.palette.anchors
+
+        class Black(type(encoder.autoencoder)):
+            def decode(self, latents):
+                return torch.full_like(super().decode(latents), -1)
 
         class Lossy(type(encoder.autoencoder)):
             def decode(self, latents):
-                photo, *masks = super().decode(latents)
-                tree = (torch.stack(masks) - anchors[2][:, None, None]).abs().amax(1) < 0.1
-                lost = torch.where(tree[:, None], anchors[0][:, None, None], torch.stack(masks))
-                return torch.cat([torch.full_like(photo, -1)[None], lost])
+                masks = super().decode(latents)
+                tree = (masks - anchors[2][:, None, None]).abs().amax(1) < 0.1
+                return torch.where(tree[:, None], anchors[0][:, None, None], masks)
 
-        encoder.autoencoder = Lossy()
+        encoder.autoencoder, encoder.codec = Black(), Anchors(palette, Lossy())
         return encoder
 
     monkeypatch.setattr(preview, "Encoder", load)
