@@ -58,15 +58,15 @@ def encode(cfg: EncodeConfig) -> Manifest:
         TooManyBad: when too many pairs cannot be used.
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
-    shape = maskcodec.shape_of(cfg)
+    autoencoder = load_autoencoder(cfg.autoencoder)
+    shape = maskcodec.shape_of(cfg, autoencoder)
     palette = maskcodec.with_style(_palette(cfg), shape)
     cfg.perturbation.check(palette)
-    autoencoder = load_autoencoder(cfg.autoencoder)
     autoencoder.latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
     cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
     claim.not_in_place_of(cfg.output, cfg.corpus.root)
-    codec = maskcodec.make(cfg, palette, listings[cfg.corpus.splits[0]].pairs)
+    codec = maskcodec.make(cfg, palette, shape, listings[cfg.corpus.splits[0]].pairs)
     how = recipe(cfg, palette, codec)
     fingerprint = config.fingerprint(how)
     note = {"palette": [cfg.palette, palette.to_json()], "mask_codec": shape and asdict(shape)}

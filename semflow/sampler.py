@@ -177,12 +177,16 @@ class SemFlow(nn.Module):
     @torch.inference_mode()
     def segment_latents(self, x_0: Tensor, solver: Solver | None = None) -> Segmentation:
         """Segment image latents ``[B, C, h, w]``."""
-        start = self.path.depart(x_0.to(self.device), 0.0)
-        solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
-        x_1 = self.path.arrive(solution.x, 1.0)
+        x_1, nfe = self.mask_latents(x_0, solver)
         photos = self.autoencoder.decode(x_0.to(self.device)) if self.refiner else None
         found = self.codec.read(x_1, self.defaults.window, self.refiner, photos)
-        return Segmentation(*found, solution.nfe)
+        return Segmentation(*found, nfe)
+
+    def mask_latents(self, x_0: Tensor, solver: Solver | None = None) -> tuple[Tensor, int]:
+        """Where image latents ``[B, C, h, w]`` end as a mask's, and the evaluations that took."""
+        start = self.path.depart(x_0.to(self.device), 0.0)
+        solution = self.flow(start, 0.0, 1.0, solver or self.defaults.segment)
+        return self.path.arrive(solution.x, 1.0), solution.nfe
 
     @torch.inference_mode()
     def synthesize(
@@ -233,9 +237,16 @@ class SemFlow(nn.Module):
 
     def with_defaults(self, **changes: Any) -> SemFlow:
         """The same model with other defaults (fields of :class:`Defaults`)."""
+        return self._with(replace(self.defaults, **changes), self.refiner)
+
+    def with_refiner(self, refiner: Refiner) -> SemFlow:
+        """The same model, whose masks are read through a refiner."""
+        return self._with(self.defaults, refiner)
+
+    def _with(self, defaults: Defaults, refiner: Refiner | None) -> SemFlow:
         return SemFlow(
-            self.velocity, self.autoencoder, self.palette, replace(self.defaults, **changes),
-            self.provenance, self.path, self.own_codec, self.refiner,
+            self.velocity, self.autoencoder, self.palette, defaults, self.provenance, self.path,
+            self.own_codec, refiner,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:

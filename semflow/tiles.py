@@ -161,24 +161,21 @@ def segment_tiled(
             batch_size,
         )[None]
 
-    def read(x_1: Tensor) -> Read:
-        codec, window = model.codec, defaults.window
-        if not isinstance(codec, Anchors):
-            found = codec.read(x_1[None], window, model.refiner, seen)
-            return Read(*(part[..., :height, :width] for part in found))
-        picture = pixels.blend(
-            lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size
-        )
-        return codec.read_picture(
-            picture[None, :, :height, :width], window, model.refiner,
-            None if seen is None else seen[..., :height, :width],
-        )  # fmt: skip
+    def picture_of(x_1: Tensor) -> Tensor:
+        return pixels.blend(lambda numbers: encoder.decode(latents.cut(x_1, numbers)), batch_size)
 
     start = model.path.depart(latents.blend(encode, batch_size)[None], 0.0)
     end = integrate(field, start, 0.0, 1.0, solver or defaults.segment)
-    x_1, nfe = model.path.arrive(end.x, 1.0)[0], end.nfe
-    del end
-    found = read(x_1)
+    nfe, codec = end.nfe, model.codec
+    if isinstance(codec, Anchors):
+        picture = picture_of(model.path.arrive(end.x, 1.0)[0])[:, :height, :width]
+        del end  # latents may be as large as the picture
+        if seen is not None:
+            seen = seen[..., :height, :width]
+        found = codec.read_picture(picture[None], defaults.window, model.refiner, seen)
+    else:
+        whole = codec.read(model.path.arrive(end.x, 1.0), defaults.window, model.refiner, seen)
+        found = Read(*(part[..., :height, :width] for part in whole))
     return Segmentation(found.ids.byte(), found.margin, found.picture, nfe)
 
 

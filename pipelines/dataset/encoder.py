@@ -19,6 +19,7 @@ from pipelines.dataset.config import EncodeConfig
 from pipelines.dataset.latents import draw_column, parquet_bytes, to_table
 from semflow import IGNORE, Palette, load_autoencoder
 from semflow.codecs.anchors import Anchors
+from semflow.codecs.base import MaskCodec
 from semflow.codecs.blocks import Blocks
 from semflow.networks.base import Posterior
 
@@ -91,11 +92,13 @@ class Encoder:
     """An actor: pixels to latents, for images and for every draw of their masks."""
 
     def __init__(self, cfg: EncodeConfig, palette: Palette, codec: Blocks | None = None) -> None:
-        self.cfg, self.palette, self.own_codec = cfg, palette, codec
+        self.cfg, self.palette = cfg, palette
         torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autoencoder = load_autoencoder(cfg.autoencoder).to(self.device)
-        self.codec = codec.to(self.device) if codec else Anchors(palette, self.autoencoder)
+        # Compiled, and in the precision of the photos.
+        anchors = Anchors(palette, self.autoencoder, self.encode)
+        self.codec: MaskCodec = codec.to(self.device) if codec else anchors
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self.autocast = torch.autocast(
             self.device.type, dtype[cfg.precision], enabled=cfg.precision != "fp32"
@@ -140,23 +143,16 @@ class Encoder:
         if posterior.std is not None:
             columns["image_std"] = posterior.std.half().cpu().numpy()
         ids = torch.from_numpy(np.stack(batch["ids"])).to(self.device)
-        columns[draw_column(0)] = self.masks(ids).half().cpu().numpy()
+        painted = self.codec.paint(ids)
+        columns[draw_column(0)] = self.codec.latents(painted, None, []).half().cpu().numpy()
         for draw in range(1, self.cfg.draws):
             seeds = [
                 seed_of(self.cfg.seed, id_, int(view), draw)
                 for id_, view in zip(batch["id"], batch["view"], strict=True)
             ]
-            columns[draw_column(draw)] = self.masks(ids, seeds).half().cpu().numpy()
+            drawn = self.codec.latents(painted, self.cfg.perturbation, seeds)
+            columns[draw_column(draw)] = drawn.half().cpu().numpy()
         return columns
-
-    def masks(self, ids: torch.Tensor, seeds: list[int] | None = None) -> torch.Tensor:
-        """Latents of masks ``[B, H, W]``, perturbed if there are ``seeds``."""
-        if self.own_codec:
-            return self.own_codec.encode(ids, self.cfg.perturbation, seeds)
-        pictures = self.palette.encode(ids)
-        if seeds is not None:
-            pictures = self.cfg.perturbation.apply(pictures, seeds)
-        return self.encode(pictures).mean  # compiled, and in the precision of the photos
 
 
 def seed_of(*what: Any) -> int:

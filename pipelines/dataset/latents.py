@@ -65,6 +65,11 @@ class Split:
     class_pixels: tuple[int, ...]
     """Pixels of each class over all views."""
 
+    @property
+    def frequency(self) -> torch.Tensor:
+        """The same as ``[K]`` float64."""
+        return torch.tensor(self.class_pixels, dtype=torch.float64)
+
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]], inputs: int, classes: int) -> Split:
         """From what was remembered of each shard that was written, in order."""

@@ -23,7 +23,7 @@ from pipelines.dataset.config import EncodeConfig
 from pipelines.dataset.latents import Manifest
 from pipelines.sharding import claim, runner
 from pipelines.sharding.threads import side_by_side
-from semflow import Palette, load_autoencoder
+from semflow import Autoencoder, Palette
 from semflow.codecs.blocks import Blocks, Shape
 from semflow.codecs.fit import fit
 from semflow.sampler import MASK_CODEC
@@ -35,11 +35,10 @@ STEPS = 600
 WIDTH = 128
 
 
-def shape_of(cfg: EncodeConfig) -> Shape | None:
-    """Sizes of the codec that an encode asks for; None for anchors."""
+def shape_of(cfg: EncodeConfig, photo: Autoencoder) -> Shape | None:
+    """Sizes of the codec that an encode asks for, beside the photo's; None for anchors."""
     if cfg.mask_codec == "anchors":
         return None
-    photo = load_autoencoder(cfg.autoencoder)
     return Shape(
         classes=len(cfg.corpus.classes), channels=photo.channels, factor=photo.factor,
         width=WIDTH * (cfg.mask_codec == "learned"),
@@ -51,13 +50,14 @@ def with_style(palette: Palette, shape: Shape | None) -> Palette:
     return replace(palette, style=shape.style if shape else None)
 
 
-def make(cfg: EncodeConfig, palette: Palette, listing: pa.Table) -> Blocks | None:
-    """The codec: of the work that is at the output, else fitted to masks of a listing.
+def make(
+    cfg: EncodeConfig, palette: Palette, shape: Shape | None, listing: pa.Table
+) -> Blocks | None:
+    """The codec of these sizes: that at the output, else one fitted to masks of a listing.
 
     Raises:
         UserError: when no mask can be read.
     """
-    shape = shape_of(cfg)
     if shape is None:
         return None
     before = claim.noted(cfg.output).get("mask_codec")

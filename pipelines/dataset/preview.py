@@ -101,12 +101,14 @@ def preview(cfg: PreviewConfig) -> tuple[str, float, list[Warned]]:
         FileNotFoundError: when a folder of the corpus is missing.
     """
     cfg = replace(cfg, corpus=with_classes(cfg.corpus))
-    palette = maskcodec.with_style(cfg.make_palette(), maskcodec.shape_of(cfg))
+    autoencoder = load_autoencoder(cfg.autoencoder)
+    shape = maskcodec.shape_of(cfg, autoencoder)
+    palette = maskcodec.with_style(cfg.make_palette(), shape)
     cfg.perturbation.check(palette)
-    latent = load_autoencoder(cfg.autoencoder).latent_size(cfg.height, cfg.width)
+    latent = autoencoder.latent_size(cfg.height, cfg.width)
     listings = list_splits(cfg.corpus)
     cfg = replace(cfg, corpus=as_found(cfg.corpus, listings))
-    codec = maskcodec.make(cfg, palette, listings[cfg.corpus.splits[0]].pairs)
+    codec = maskcodec.make(cfg, palette, shape, listings[cfg.corpus.splits[0]].pairs)
     # One perturbed draw is like the others, and compiling would take longer than the pairs do.
     encoder = Encoder(replace(cfg, draws=min(cfg.draws, 2), compile=False), palette, codec)
     total = sum(min(cfg.pairs, listing.pairs.num_rows) for listing in listings.values())

@@ -109,7 +109,7 @@ class Worker:
         if self.own_codec:
             self.own_codec.to(self.device)
         self.codec: MaskCodec = self.own_codec or Anchors(self.manifest.palette, self.autoencoder)
-        frequency = torch.tensor(self.manifest.split("train").class_pixels, dtype=torch.float64)
+        frequency = self.manifest.split("train").frequency
         self.class_weights = cfg.objective.class_weights(frequency).float().to(self.device)
         self.perturbation = Perturbation(**self.manifest.recipe["perturbation"])
         self.context = context

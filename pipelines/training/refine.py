@@ -97,11 +97,7 @@ def refined(
                 raise watch.Ended
         if done % STORE_EVERY == 0 or last:
             store()
-    refiner.eval().requires_grad_(False)
-    return SemFlow(
-        model.velocity, model.autoencoder, model.palette, model.defaults, model.provenance,
-        model.path, model.own_codec, refiner,
-    )  # fmt: skip
+    return model.with_refiner(refiner.eval().requires_grad_(False))
 
 
 @torch.no_grad()
@@ -109,6 +105,5 @@ def seen(model: SemFlow, x_0: Tensor, cfg: TrainConfig) -> tuple[Tensor, Tensor]
     """What a refiner sees of image latents ``[B, C, h, w]``: logits ``[B, K, H, W]`` and photos
     ``[B, 3, H, W]``."""
     with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.precision == "bf16"):
-        end = model.flow(model.path.depart(x_0, 0.0), 0.0, 1.0, cfg.segment).x
-        logits = model.codec.logits(model.path.arrive(end, 1.0))
+        logits = model.codec.logits(model.mask_latents(x_0, cfg.segment)[0])
         return logits.float(), model.autoencoder.decode(x_0).float()

@@ -5,7 +5,7 @@ Shapes: as in :mod:`semflow.codecs.base`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -15,16 +15,21 @@ from semflow.codecs.refiner import Refiner
 from semflow.masks.decoding import decode
 from semflow.masks.palette import TEMPERATURE, Palette
 from semflow.masks.perturb import Perturbation
-from semflow.networks.base import Autoencoder
+from semflow.networks.base import Autoencoder, Posterior
 
 
 class Anchors(MaskCodec):
     """SemFlow's (section 3.2): anchor colours, perturbed, through the photo's autoencoder."""
 
-    seamless = False
-
-    def __init__(self, palette: Palette, autoencoder: Autoencoder) -> None:
+    def __init__(
+        self,
+        palette: Palette,
+        autoencoder: Autoencoder,
+        encode: Callable[[Tensor], Posterior] | None = None,
+    ) -> None:
+        """Args: the anchors, the photo's autoencoder, and, where it is not called as it is, how."""
         super().__init__()
+        self._encode = encode or autoencoder.encode
         self.palette = palette
         self._autoencoder = (autoencoder,)  # another's part: neither moved nor saved from here
 
@@ -32,16 +37,14 @@ class Anchors(MaskCodec):
     def autoencoder(self) -> Autoencoder:
         return self._autoencoder[0]
 
-    def encode(
-        self,
-        ids: Tensor,
-        perturbation: Perturbation | None = None,
-        seeds: Sequence[int] | None = None,
+    def paint(self, ids: Tensor) -> Tensor:
+        return self.palette.encode(ids)
+
+    def latents(
+        self, painted: Tensor, perturbation: Perturbation | None, seeds: Sequence[int]
     ) -> Tensor:
-        pictures = self.palette.encode(ids)
-        if perturbation and seeds is not None:
-            pictures = perturbation.apply(pictures, seeds)
-        return self.autoencoder.encode(pictures).mean
+        pictures = perturbation.apply(painted, seeds) if perturbation else painted
+        return self._encode(pictures).mean
 
     def logits(self, latents: Tensor, temperature: float = TEMPERATURE) -> Tensor:
         return self.palette.logits(self.autoencoder.decode(latents), temperature)

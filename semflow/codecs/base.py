@@ -32,10 +32,6 @@ class Read(NamedTuple):
 class MaskCodec(nn.Module, ABC):
     """Class ids ``[B, H, W]`` to latents of the photo's shape ``[B, C, h, w]``, and back."""
 
-    seamless: bool
-    """Whether a plane of any size is read as it is; else tile by tile, which are blended."""
-
-    @abstractmethod
     def encode(
         self,
         ids: Tensor,
@@ -47,6 +43,22 @@ class MaskCodec(nn.Module, ABC):
         Raises:
             ValueError: when an id is neither a class nor ignored.
         """
+        drawn = perturbation if seeds is not None else None
+        return self.latents(self.paint(ids), drawn, seeds or ())
+
+    @abstractmethod
+    def paint(self, ids: Tensor) -> Tensor:
+        """What a perturbation is added to, the same for all draws of masks ``[B, H, W]``.
+
+        Raises:
+            ValueError: as :meth:`encode`.
+        """
+
+    @abstractmethod
+    def latents(
+        self, painted: Tensor, perturbation: Perturbation | None, seeds: Sequence[int]
+    ) -> Tensor:
+        """Latents ``[B, C, h, w]`` of what :meth:`paint` gave, with a perturbation if there is."""
 
     @abstractmethod
     def logits(self, latents: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -76,7 +76,6 @@ class Shape:
 class Blocks(MaskCodec):
     """The code; :func:`semflow.codecs.fit.fit` makes one for a corpus."""
 
-    seamless = True
     mean: Tensor
     std: Tensor
 
@@ -100,18 +99,17 @@ class Blocks(MaskCodec):
         self.register_buffer("mean", torch.zeros(shape.coded))
         self.register_buffer("std", torch.ones(shape.coded))
 
-    def encode(
-        self,
-        ids: Tensor,
-        perturbation: Perturbation | None = None,
-        seeds: Sequence[int] | None = None,
+    def paint(self, ids: Tensor) -> Tensor:
+        return self.normalized(self.code(ids)).float()
+
+    def latents(
+        self, painted: Tensor, perturbation: Perturbation | None, seeds: Sequence[int]
     ) -> Tensor:
-        code = self.normalized(self.code(ids)).float()
-        rows, _, height, width = code.shape
-        style = code.new_zeros(rows, self.shape.style, height, width)
-        if perturbation and seeds is not None and self.shape.style:
+        rows, _, height, width = painted.shape
+        style = painted.new_zeros(rows, self.shape.style, height, width)
+        if perturbation and self.shape.style:
             style = perturbation.apply(style, seeds)
-        return torch.cat((code, style), 1)
+        return torch.cat((painted, style), 1)
 
     def code(self, ids: Tensor) -> Tensor:
         """Of class ids ``[B, H, W]``, before it is normalized: ``[B, C - S, h, w]``."""
@@ -122,11 +120,15 @@ class Blocks(MaskCodec):
                 f"class ids {sorted(set(ids[wrong].tolist()))[:8]} are beyond the "
                 f"{self.shape.classes} classes of this code ({IGNORE} is ignored)"
             )
-        known = (ids != IGNORE)[..., None]
-        pixels = self.directions[ids.where(known[..., 0], 0)] * known
-        blocks = F.pixel_unshuffle(pixels.movedim(-1, 1), self.shape.factor)
+        blocks = self.blocks(ids)
         code = cast(Tensor, self.into(blocks))
         return code if self.more_into is None else code + self.more_into(blocks)
+
+    def blocks(self, ids: Tensor) -> Tensor:
+        """Directions ``[B, E f^2, h, w]`` of class ids ``[B, H, W]`` int64; 0 where ignored."""
+        known = (ids != IGNORE)[..., None]
+        pixels = self.directions[ids.where(known[..., 0], 0)] * known
+        return F.pixel_unshuffle(pixels.movedim(-1, 1), self.shape.factor)
 
     def normalized(self, code: Tensor) -> Tensor:
         """Channels of mean 0 and deviation 1 over the corpus."""

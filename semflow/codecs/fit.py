@@ -85,9 +85,7 @@ def _principal(codec: Blocks, ids: Tensor, weights: Tensor) -> None:
     of_id[: shape.classes] = weights
     total, mean, second = 0.0, torch.zeros(shape.block).double(), torch.zeros(()).double()
     for some in _some(ids).split(16):
-        known = (some != IGNORE)[..., None]
-        pixels = codec.directions[some.long().where(known[..., 0], 0)] * known
-        blocks = F.pixel_unshuffle(pixels.movedim(-1, 1), shape.factor).movedim(1, -1).flatten(0, 2)
+        blocks = codec.blocks(some.long()).movedim(1, -1).flatten(0, 2)
         heavy = F.avg_pool2d(of_id[some.long()][:, None], shape.factor).flatten()[:, None]
         total += float(heavy.sum())
         mean += (heavy * blocks).sum(0)

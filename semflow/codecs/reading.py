@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.codecs.base import Read
 from semflow.codecs.refiner import HALO, Refiner
-from semflow.masks.decoding import PIXELS, check_window
+from semflow.masks.decoding import PIXELS, check_window, most_probable
+from semflow.masks.palette import Decoded
 
 TOGETHER = 16
 """Classes that :data:`PIXELS` reckons with: K numbers a pixel are held at once."""
@@ -38,19 +38,12 @@ class Reader:
         """Pixels around one that reading it looks at."""
         return HALO if self.refiner else self.window // 2
 
-    def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rows: slice) -> Decoded:
         """Ids and margins, each ``[B, H, W]``, of logits ``[B, K, H, W]`` of these pixel rows."""
         if self.refiner:
             assert self.photos is not None
-            posterior = self.refiner(logits, self.photos[:, :, rows]).softmax(1)
-        else:
-            posterior = logits.softmax(1)
-            if self.window > 1:
-                posterior = F.avg_pool2d(
-                    posterior, self.window, 1, self.window // 2, count_include_pad=False
-                )
-        most, best = posterior.topk(2, 1)
-        return best[:, 0], most[:, 0] - most[:, 1]
+            return most_probable(self.refiner(logits, self.photos[:, :, rows]).softmax(1))
+        return most_probable(logits.softmax(1), self.window)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,12 @@ def decode(palette: Palette, pictures: Tensor, window: int = 1) -> Decoded:
 def _decode_strip(palette: Palette, strip: Tensor, window: int) -> Decoded:
     if window == 1:
         return palette.decode(strip)
-    posterior = palette.logits(strip, TEMPERATURE).softmax(1)
-    mean = F.avg_pool2d(posterior, window, 1, window // 2, count_include_pad=False)
-    (one, two), best = (found[0] for found in mean.topk(2, 1))
-    return Decoded(best[:1], (one - two)[None])
+    return most_probable(palette.logits(strip, TEMPERATURE).softmax(1), window)
+
+
+def most_probable(posterior: Tensor, window: int = 1) -> Decoded:
+    """The class of the largest of probabilities ``[B, K, H, W]``, averaged over a window."""
+    if window > 1:
+        posterior = F.avg_pool2d(posterior, window, 1, window // 2, count_include_pad=False)
+    most, best = posterior.topk(2, 1)
+    return Decoded(best[:, 0], most[:, 0] - most[:, 1])

@@ -132,9 +132,7 @@ def test_a_refiner_that_was_stopped_ends_as_an_undisturbed_one_and_is_not_made_a
     cfg = from_dict(TrainConfig, model.provenance["config"])
     output = str(tmp_path / "run")
     cfg = replace(cfg, output=output)
-    weights = cfg.objective.class_weights(
-        torch.tensor(coded[1].split("train").class_pixels, dtype=torch.float64)
-    ).float()
+    weights = cfg.objective.class_weights(coded[1].split("train").frequency).float()
     quiet = tracking.Run(None, "train")
     elsewhere = replace(cfg, output=str(tmp_path / "undisturbed"))
     there = refined(model, elsewhere, coded[1], weights, quiet).refiner.identity()

@@ -4,6 +4,5 @@ __main__.py   the command: train what is left, score, print the table
 network.py    the UNet with logits for its output
 training.py   one seed: a bare loop that resumes
 exam.py       scores of masks, by pixel and by window
-borders.py    classes that are nowhere near
 costs.py      floating-point operations
 """

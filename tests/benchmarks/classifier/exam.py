@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pipelines.dataset.latents import Manifest, Rows
 from semflow import ConfusionMatrix, SemFlow
-from tests.benchmarks.classifier.borders import foreign
+from semflow.masks.decoding import most_probable
+from semflow.metrics.boundary import foreign_ring
 from tests.benchmarks.classifier.network import Classifier
 
 BATCH = 8
@@ -35,7 +35,7 @@ class Tally:
     def update(self, predicted: Tensor, truth: Tensor) -> None:
         """Add ids ``[B, H, W]``."""
         self.confusion.update(predicted.cpu(), truth)
-        self.foreign += foreign(predicted, truth, self.confusion.num_classes)
+        self.foreign += foreign_ring(predicted.cpu(), truth)
 
     def scores(self) -> dict[str, float]:
         wrong, border = self.foreign.tolist()
@@ -60,8 +60,7 @@ def of_classifier(network: Classifier, rows: Rows, classes: int, window: int) ->
 
     def read(x_0: Tensor) -> dict[str, Tensor]:
         logits = network(x_0.to(device))
-        mean = F.avg_pool2d(logits.softmax(1), window, 1, window // 2, count_include_pad=False)
-        return {PIXEL: logits.argmax(1), by(window): mean.argmax(1)}
+        return {PIXEL: logits.argmax(1), by(window): most_probable(logits.softmax(1), window).ids}
 
     return scored(rows, classes, read)
 
@@ -70,16 +69,10 @@ def of_flow(model: SemFlow, rows: Rows) -> Scores:
     """A SemFlow model's masks, by its own solver and its own window."""
 
     def read(x_0: Tensor) -> dict[str, Tensor]:
-        plain = model.codec.read(end_of(model, x_0)).ids
+        plain = model.codec.read(model.mask_latents(x_0)[0]).ids
         return {PIXEL: plain, own(model): model.segment_latents(x_0).ids}
 
     return scored(rows, len(model.palette), read)
-
-
-def end_of(model: SemFlow, x_0: Tensor) -> Tensor:
-    """The mask's latents where the model's own solver ends."""
-    start = model.path.depart(x_0.to(model.device), 0.0)
-    return model.path.arrive(model.flow(start, 0.0, 1.0, model.defaults.segment).x, 1.0)
 
 
 def own(model: SemFlow) -> str:

@@ -40,12 +40,6 @@ def settings(cfg: TrainConfig, manifest: Manifest) -> dict[str, Any]:
     return json.loads(json.dumps(own))
 
 
-def class_weights(cfg: TrainConfig, manifest: Manifest) -> Tensor:
-    """``[K]``, as the flow's objective has them."""
-    frequency = torch.tensor(manifest.split("train").class_pixels, dtype=torch.float64)
-    return cfg.objective.class_weights(frequency).float()
-
-
 def trained(cfg: TrainConfig, manifest: Manifest, output: Path, every: int) -> Classifier:
     """The classifier of ``cfg.seed`` with averaged weights: from ``output``, or after training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -87,7 +81,8 @@ class Training:
         self.optimizer = make_optimizer(cfg, self.parameters)
         self.schedule = make_schedule(cfg, self.optimizer)
         self.ema = EMA(self.parameters, cfg.ema_decay)
-        self.weights = class_weights(cfg, manifest).to(self.device)
+        frequency = manifest.split("train").frequency
+        self.weights = cfg.objective.class_weights(frequency).float().to(self.device)
         order = Order.of(manifest.split("train"), cfg.seed, cfg.shuffle_groups, cfg.batch_size)
         lanes = range(cfg.batch_size)
         self.feed = Feed(manifest, "train", order, lanes, online=True)  # no draw of a mask is read
